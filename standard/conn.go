@@ -1,0 +1,396 @@
+package standard
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hertznet/hertznet/network"
+	"github.com/hertznet/hertznet/tlsconn"
+)
+
+// Conn buffers a [net.Conn] in both directions: a [network.Conn].
+//
+// # Ownership
+//
+// Peek returns the connection's own memory. It stays as it is, and may be read,
+// until Release, whatever else is called in between, Close included [A1, A5].
+// Malloc returns memory that the caller fills until Flush. A slice given to
+// WriteBinary must not change until Flush has returned; then, success or
+// failure, the Conn has forgotten it [A10]. A slice that Peek returned may be
+// given to WriteBinary and released before the Flush: it is sent as it was [A13].
+//
+// # Concurrency
+//
+// One goroutine may use the reader's methods (Peek, Skip, Release, Len,
+// ReadByte, ReadBinary, Read) while one other uses the writer's (Malloc,
+// WriteBinary, Flush, Write, ReadFrom). Close, the Set methods and the addresses
+// may be called from any goroutine at any time. A Conn of which only Read and
+// Write are used is a net.Conn for any number of goroutines.
+//
+// # Errors
+//
+// A timeout is a *net.OpError with Timeout() true that is
+// os.ErrDeadlineExceeded. After a read timeout nothing is lost and the next call
+// may succeed; nor is it when the conn beneath refuses a deadline [F6]. Every
+// other read error stays, as io.EOF does, which is returned bare; bytes that are
+// buffered can be read all the same. A Flush that fails,
+// also by a timeout, has sent a part of what was pending: its error stays, and
+// no byte is sent twice [W8]. After Close, operations fail with net.ErrClosed.
+type Conn struct {
+	nc net.Conn
+
+	// Readiness: a socket can be waited for without a buffer.
+	raw    syscall.RawConn
+	onRead func(fd uintptr) bool // c.readReady, made once
+
+	// The reader's.
+	in      ring
+	rd      deadline
+	readErr error      // sticky; found when everything before it has been read
+	readMu  sync.Mutex // lets any number of goroutines use Read alone
+	dst     []byte     // where readReady reads to; nil is the ring
+	need    int        // what readReady asks the ring for
+	got     int
+	gotErr  error
+
+	// The writer's.
+	out      output
+	wr       deadline
+	writeErr error         // sticky
+	writeMu  sync.Mutex    // lets any number of goroutines use Write alone
+	socket   bool          // pieces go out by writev
+	gather   buffersWriter // else by this, if it is there
+
+	closed   atomic.Bool
+	accepted *accepted // what the Transporter knows of it; nil for other conns
+}
+
+var (
+	_ network.Conn  = (*Conn)(nil)
+	_ io.ReaderFrom = (*Conn)(nil)
+)
+
+// NewConn returns a Conn that buffers c and owns it from now on.
+//
+// Over a *net.TCPConn or a unix stream socket, Flush is one writev, and on unix
+// systems a blocked read holds no buffer. Over any other net.Conn, Flush calls
+// Write for each piece, unless c has a method WriteBuffers(*net.Buffers) (int64,
+// error) that sends many at once, as tlsconn.Conn has. A c that is a TLS
+// connection is better given to [NewTLSConn].
+func NewConn(c net.Conn) *Conn {
+	conn := new(Conn)
+	conn.init(c)
+	return conn
+}
+
+func (c *Conn) init(nc net.Conn) {
+	c.nc = nc
+	c.rd.conn = nc
+	c.wr.conn, c.wr.write = nc, true
+	// Only the types themselves: one that embeds a socket may have its own Read.
+	if s, ok := nc.(syscall.Conn); ok && isStreamSocket(nc) {
+		c.socket = true
+		c.initRaw(s)
+		return
+	}
+	// Some conns end for good at a timeout, so theirs must not fire early. That
+	// of a read is harmless to TLS once the handshake is complete.
+	c.wr.exact.Store(true)
+	if _, ok := nc.(*tlsconn.Conn); !ok {
+		c.rd.exact.Store(true)
+	}
+	c.gather, _ = nc.(buffersWriter)
+}
+
+// buffersWriter is what a conn beneath has that sends many slices at once.
+type buffersWriter interface {
+	WriteBuffers(v *net.Buffers) (n int64, err error)
+}
+
+// isStreamSocket reports whether c is a socket of package net that carries a
+// stream.
+func isStreamSocket(c net.Conn) bool {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		return true
+	case *net.UnixConn:
+		return c.LocalAddr().Network() == "unix"
+	}
+	return false
+}
+
+// NetConn returns the connection that was given to NewConn. Reading from it or
+// writing to it while the Conn is in use corrupts the stream.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Len returns the number of bytes that Peek and Skip can have without I/O [R21].
+func (c *Conn) Len() int { return c.in.len() }
+
+// Peek returns the next n bytes without passing over them, reading until they
+// are there. The slice is the connection's memory: it is valid and unchanged
+// until Release, and its capacity is n [R1, A1].
+//
+// Peek of n <= Len never fails and does no I/O. At the end of the stream it
+// returns the bytes that are left, fewer than n, and a bare io.EOF [R6]. On any
+// other error it returns nil, and the bytes that came stay buffered [R28]. Memory
+// grows with the bytes that arrive, not with n [R11]. n < 0 is
+// [ErrNegativeCount]; Peek(0) is empty and nil, always [R4, R5].
+func (c *Conn) Peek(n int) ([]byte, error) {
+	if uint(n) <= uint(c.in.len()) {
+		return c.in.peek(n), nil
+	}
+	return c.peekMore(n)
+}
+
+func (c *Conn) peekMore(n int) ([]byte, error) {
+	if n < 0 {
+		return nil, ErrNegativeCount
+	}
+	err := c.fill(n)
+	if err == nil {
+		return c.in.peek(n), nil
+	}
+	if err == io.EOF {
+		return c.in.peek(c.in.len()), err
+	}
+	return nil, err
+}
+
+// Skip passes over the next n bytes, reading those that are not buffered yet. It
+// holds one block at most, however large n is [R15]. When it fails, the bytes
+// that had come are passed over and the rest are not. n < 0 is
+// [ErrNegativeCount] and skips nothing [R14].
+func (c *Conn) Skip(n int) error {
+	if uint(n) <= uint(c.in.len()) {
+		c.in.skip(n)
+		return nil
+	}
+	if n < 0 {
+		return ErrNegativeCount
+	}
+	defer c.rd.end()
+	for first := true; ; first = false {
+		have := min(n, c.in.len())
+		c.in.skip(have)
+		n -= have
+		if n == 0 {
+			return nil
+		}
+		if err := c.readMore(1, first); err != nil {
+			return err
+		}
+	}
+}
+
+// ReadByte returns the next byte and passes over it; io.EOF at the end.
+func (c *Conn) ReadByte() (byte, error) {
+	if c.in.len() == 0 {
+		if err := c.fill(1); err != nil {
+			return 0, err
+		}
+	}
+	return c.in.readByte(), nil
+}
+
+// ReadBinary returns a copy of the next n bytes, which is the caller's own and
+// outlives Release, and passes over them [R17]. If they do not all come it
+// returns nil and the error (a bare io.EOF at the end), and passes over none
+// [R19]. n < 0 is [ErrNegativeCount].
+func (c *Conn) ReadBinary(n int) ([]byte, error) {
+	if n < 0 {
+		return nil, ErrNegativeCount
+	}
+	if n > c.in.len() {
+		if err := c.fill(n); err != nil {
+			return nil, err
+		}
+	}
+	p := make([]byte, n)
+	c.in.read(p)
+	return p, nil
+}
+
+// Read implements net.Conn. It returns what is buffered without blocking, else
+// waits for at least one byte; it never returns (0, nil) for a non-empty p [R24].
+// It is safe for any number of goroutines that use no other reader's method.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if n := c.in.read(p); n > 0 {
+		return n, nil
+	}
+	if len(p) >= minBlockSize {
+		// As large as a block: reading straight to p saves the copy.
+		defer c.rd.end()
+		return c.readTo(p, 0, true)
+	}
+	if err := c.fill(1); err != nil {
+		return 0, err
+	}
+	return c.in.read(p), nil
+}
+
+// Release ends the life of every slice that Peek returned and gives back the
+// memory that holds nothing unread. Unread bytes stay. It may be called at any
+// time and never fails [R22, R23]. A stream of which nothing is Peeked needs no
+// Release.
+func (c *Conn) Release() error {
+	c.in.release()
+	return nil
+}
+
+// fill reads until n bytes are unread.
+func (c *Conn) fill(n int) error {
+	defer c.rd.end()
+	for first := true; c.in.len() < n; first = false {
+		if err := c.readMore(n, first); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readMore reads once into the ring, for an operation that wants need bytes to be
+// unread. Only the first read of an operation may find out by itself that it
+// blocks: a peer that is never late by a byte must not outlive the limit [T12].
+func (c *Conn) readMore(need int, first bool) error {
+	n, err := c.readTo(nil, need, first)
+	c.in.commit(n)
+	if err != nil {
+		c.in.vacate() // a connection that has ended may never be Released
+	}
+	return err
+}
+
+// readTo reads at least one byte to p, or to the ring if p is nil, and returns an
+// error only with no byte.
+func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
+	if c.closed.Load() {
+		return 0, c.closedError("read")
+	}
+	if c.readErr != nil {
+		return 0, c.readErr
+	}
+	if !first || c.raw == nil { // else readReady begins, if the read blocks
+		if err := c.rd.begin(); err != nil {
+			return 0, err // nothing was read, nothing is lost [F6]
+		}
+	}
+	for empty := 0; empty <= maxEmptyReads; empty++ {
+		n, err := c.readOnce(p, need)
+		switch {
+		case n > 0:
+			if err != nil && !isTimeout(err) {
+				c.readErr = err // the data first [F2, F3]
+			}
+			return n, nil
+		case err == nil:
+			continue
+		case c.closed.Load():
+			return 0, c.closedError("read")
+		case isTimeout(err):
+			over, armErr := c.rd.expired()
+			if armErr != nil {
+				return 0, armErr
+			}
+			if over {
+				return 0, timeoutError("read", c.nc, err)
+			}
+			empty = -1
+		default:
+			c.readErr = err
+			return 0, err
+		}
+	}
+	c.readErr = io.ErrNoProgress
+	return 0, c.readErr
+}
+
+// readOnce is one read of the conn beneath, held to the contract of io.Reader.
+func (c *Conn) readOnce(p []byte, need int) (int, error) {
+	if c.raw != nil {
+		return c.readRaw(p, need)
+	}
+	if p == nil {
+		p = c.in.space(need)
+	}
+	n, err := c.nc.Read(p)
+	if n < 0 || n > len(p) {
+		return 0, countError("Read", c.nc, n, len(p))
+	}
+	return n, err
+}
+
+// closedError is what every operation after Close returns [C6].
+func (c *Conn) closedError(op string) error {
+	return opError(op, c.nc, net.ErrClosed)
+}
+
+// Close closes the connection and drops what was not flushed. Blocked operations
+// end with net.ErrClosed [C2, C3]. Slices from Peek stay valid [A5]. The first
+// call returns the error of the conn beneath; any other is nil [C5].
+func (c *Conn) Close() error {
+	if !c.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	return c.nc.Close()
+}
+
+// LocalAddr returns the local address; also after Close [C8].
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// RemoteAddr returns the peer's address; also after Close [C8].
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// SetReadTimeout limits every reading operation from now on, each as a whole, to
+// t; zero or less lifts the limit. An operation that is blocked now has t from
+// now on. The last of SetReadTimeout, SetReadDeadline and SetDeadline holds. It
+// costs a few nanoseconds and sets no timer.
+func (c *Conn) SetReadTimeout(t time.Duration) error {
+	if c.closed.Load() {
+		return c.closedError("set")
+	}
+	return c.rd.setTimeout(t)
+}
+
+// SetWriteTimeout is to writing what SetReadTimeout is to reading. A Flush that
+// ran out of time has failed for good; over TLS every write has [L6].
+func (c *Conn) SetWriteTimeout(t time.Duration) error {
+	if c.closed.Load() {
+		return c.closedError("set")
+	}
+	return c.wr.setTimeout(t)
+}
+
+// SetDeadline sets both deadlines as net.Conn describes.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline limits reading to the moment t, for a blocked operation too.
+// Buffered bytes can be read after it [T6]. The zero time lifts the limit.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if c.closed.Load() {
+		return c.closedError("set")
+	}
+	return c.rd.setDeadline(t)
+}
+
+// SetWriteDeadline limits writing to the moment t. After it every write fails,
+// also one that would not block [T11]. The zero time lifts the limit.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if c.closed.Load() {
+		return c.closedError("set")
+	}
+	return c.wr.setDeadline(t)
+}

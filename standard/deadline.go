@@ -1,0 +1,229 @@
+package standard
+
+import (
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// epoch is what deadlines are counted from, so that one fits an atomic integer.
+// It lies so far in the past that a moment is positive also on the clock of a
+// testing/synctest bubble, which starts in the year 2000.
+var epoch = time.Now().Add(-60 * 365 * 24 * time.Hour)
+
+// moment returns the nanoseconds from epoch to now.
+func moment() int64 { return int64(time.Since(epoch)) }
+
+// deadline keeps the time limit of one direction of a connection.
+//
+// Setting a timeout stores a number. The timer of the conn beneath is touched
+// only by an operation that is about to block, and only when it would fire too
+// late; one that fires too early is set again by the operation that it woke. A
+// keep-alive connection so sets a timer once in a timeout, not once a request.
+//
+// setTimeout and setDeadline may be called from any goroutine, the rest only from
+// the one that runs the operation.
+type deadline struct {
+	conn  net.Conn
+	write bool
+	// exact says that a timer that fires too early does harm: a TLS connection
+	// cannot go on after a write or a handshake that timed out [L6]. Such a timer
+	// is always set to the very moment, and lifted after the operation, for the
+	// conn beneath may write by itself later: TLS answers a key update in a read.
+	exact atomic.Bool
+
+	// limit is what the user set last: 0 is no limit, a positive number a
+	// timeout in nanoseconds, a negative one the moment of a deadline.
+	limit   atomic.Int64
+	armed   atomic.Int64 // the moment the timer beneath fires at; 0 is never
+	waiting atomic.Bool  // an operation is running that may block
+	shaking atomic.Bool  // a TLS handshake is running, perhaps beside one
+	// late says that a timer was replaced which had fired already: the operation
+	// may be about to report it.
+	late atomic.Bool
+
+	mu    sync.Mutex // serializes changes of armed and start
+	start int64      // the moment from which a timeout counts
+}
+
+// setTimeout limits every operation to t; t <= 0 lifts the limit. An operation
+// that is blocked now has t from now on [T15].
+func (d *deadline) setTimeout(t time.Duration) error {
+	limit := max(int64(t), 0)
+	if !d.busy() {
+		d.limit.Store(limit)
+		if !d.busy() {
+			return nil
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limit.Store(limit) // together with start, for expired
+	d.start = moment()
+	return unlessEnded(d.arm())
+}
+
+func (d *deadline) busy() bool { return d.waiting.Load() || d.shaking.Load() }
+
+// setDeadline limits operations, a blocked one included, to the moment t; the
+// zero time lifts the limit.
+func (d *deadline) setDeadline(t time.Time) error {
+	var limit int64
+	if !t.IsZero() {
+		limit = -max(int64(t.Sub(epoch)), 1)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limit.Store(limit)
+	return d.set(-limit)
+}
+
+// begin is called by an operation that may block, before it does. Calling it
+// again during the same operation does nothing: the limit holds for the whole.
+func (d *deadline) begin() error {
+	if d.waiting.Load() {
+		return nil
+	}
+	d.waiting.Store(true)
+	if d.late.Load() {
+		d.late.Store(false)
+	}
+	limit, armed := d.limit.Load(), d.armed.Load()
+	if limit == 0 && armed == 0 {
+		return nil
+	}
+	if limit < 0 && armed == -limit {
+		if d.write && moment() >= armed {
+			// The timer beneath may be a little late, and a write that does not
+			// block would slip through [T11].
+			return timeoutError("write", d.conn, os.ErrDeadlineExceeded)
+		}
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.start = moment()
+	return unlessEnded(d.arm())
+}
+
+// end ends the operation.
+func (d *deadline) end() {
+	if !d.waiting.Load() {
+		return
+	}
+	d.waiting.Store(false)
+	if !d.exact.Load() || d.armed.Load() == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.limit.Load() >= 0 { // else it is the user's own deadline
+		_ = d.set(0)
+	}
+}
+
+// beginShake limits a handshake, which may run beside an operation in the same
+// direction: then that one's limit holds for both, and is left alone.
+func (d *deadline) beginShake() error {
+	d.shaking.Store(true)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.waiting.Load() {
+		return nil
+	}
+	d.start = moment()
+	return unlessEnded(d.arm())
+}
+
+// endShake lifts what beginShake set, unless it is needed.
+func (d *deadline) endShake() {
+	d.shaking.Store(false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.waiting.Load() && d.limit.Load() >= 0 && d.armed.Load() != 0 {
+		_ = d.set(0) // fails only on a conn that has ended
+	}
+}
+
+// expired is called when the conn beneath reports a timeout. It reports whether
+// the operation's limit has passed; if not, the timer was an old one, has been
+// set again, and the operation goes on.
+func (d *deadline) expired() (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := moment()
+	if !d.waiting.Load() {
+		d.waiting.Store(true)
+		d.start = now
+	}
+	due, armed := d.due(), d.armed.Load()
+	if due != 0 && now >= due {
+		return true, nil
+	}
+	if !d.late.Load() && (armed == 0 || armed > now+int64(time.Millisecond)) {
+		return true, nil // not our timer: the conn beneath has reasons of its own
+	}
+	err := d.set(due)
+	d.late.Store(false)
+	return false, unlessEnded(err)
+}
+
+// due returns the moment at which the running operation ends; 0 is never.
+func (d *deadline) due() int64 {
+	limit := d.limit.Load()
+	switch {
+	case limit <= 0:
+		return -limit
+	case limit > math.MaxInt64-d.start:
+		return 0 // beyond the end of time [T13]
+	}
+	return d.start + limit
+}
+
+// arm sets the timer beneath unless what is set serves. d.mu is held.
+func (d *deadline) arm() error {
+	due, armed := d.due(), d.armed.Load()
+	if due == armed || !d.exact.Load() && (due == 0 || armed != 0 && armed < due) {
+		return nil
+	}
+	return d.set(due)
+}
+
+// set sets the timer beneath to the moment at. d.mu is held.
+func (d *deadline) set(at int64) error {
+	if was := d.armed.Load(); was != 0 && was <= moment() {
+		d.late.Store(true)
+	}
+	var t time.Time
+	if at != 0 {
+		t = epoch.Add(time.Duration(at))
+	}
+	var err error
+	if d.write {
+		err = d.conn.SetWriteDeadline(t)
+	} else {
+		err = d.conn.SetReadDeadline(t)
+	}
+	switch {
+	case err == nil:
+		d.armed.Store(at)
+	case unlessEnded(err) == nil:
+		d.armed.Store(0)
+	}
+	return err
+}
+
+// unlessEnded drops the error of a timer that cannot be set because the conn
+// beneath has ended: an operation cannot block on it, and tells better how it
+// ended, io.EOF for one. A net.Pipe has ended when either side was closed.
+func unlessEnded(err error) error {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,108 @@
+package standard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// onceListener closes its listener once [S9].
+type onceListener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+func (l *onceListener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
+}
+
+// Listen opens the listener that ListenAndServe would serve on, for a caller that
+// wants to know its address first; give it to Serve.
+func (t *Transporter) Listen() (net.Listener, error) {
+	network, addr := t.Network, t.Addr
+	if path, ok := strings.CutPrefix(addr, "unix://"); ok && (network == "" || network == "unix") {
+		network, addr = "unix", path
+	}
+	if network == "" {
+		network = "tcp"
+	}
+	var lc net.ListenConfig
+	if t.ListenConfig != nil {
+		lc = *t.ListenConfig
+	}
+	ln, err := lc.Listen(context.Background(), network, addr)
+	// An abstract address of Linux, "@name", has no file.
+	if errors.Is(err, syscall.EADDRINUSE) && network == "unix" && !strings.HasPrefix(addr, "@") {
+		if err := removeStale(addr); err != nil {
+			return nil, err
+		}
+		ln, err = lc.Listen(context.Background(), network, addr)
+	}
+	return ln, err
+}
+
+// removeStale removes the socket file at path if nobody answers on it: one that a
+// process left behind. Anything else there is not ours to remove [S15].
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has just been removed
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("standard: %s is there and is no socket: remove it or listen elsewhere", path)
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("standard: another server answers on %s: %w", path, syscall.EADDRINUSE)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("standard: cannot tell whether a server answers on %s: %w", path, err)
+	}
+	return os.Remove(path)
+}
+
+// setKeepAlive applies KeepAlive to an accepted connection.
+func (t *Transporter) setKeepAlive(nc net.Conn) {
+	tc, ok := nc.(*net.TCPConn)
+	if !ok || t.KeepAlive == 0 {
+		return
+	}
+	// A failure means that the peer is gone: the first read will tell.
+	if t.KeepAlive < 0 {
+		_ = tc.SetKeepAlive(false)
+		return
+	}
+	_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: t.KeepAlive})
+}
+
+// transientErrors are what Accept recovers from by itself: a connection that was
+// gone before it was accepted, and resources that others will give back [S3].
+var transientErrors = []error{
+	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EMFILE, syscall.ENFILE,
+	syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EPROTO,
+}
+
+func isTransient(err error) bool {
+	for _, target := range transientErrors {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	// What net.Error calls Temporary: deprecated as a question about connections,
+	// and still how a listener of another kind says "not for ever".
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary() && !errors.Is(err, net.ErrClosed)
+}

@@ -1,0 +1,246 @@
+package standard
+
+import (
+	"errors"
+	"io"
+	"net"
+)
+
+const (
+	// MaxMalloc is the most that one Malloc reserves, in bytes. A larger count is
+	// an accident or an attack and must not end the process [W5].
+	MaxMalloc = 1 << 30
+
+	// borrowFrom is the size from which WriteBinary borrows a slice instead of
+	// copying it. Below, a copy is cheaper than another piece for writev.
+	borrowFrom = 4 << 10
+
+	// maxKeptPieces bounds what an idle connection keeps for its next Flush.
+	maxKeptPieces = 16
+)
+
+// output is what waits for Flush: slices in their order, some of pooled blocks
+// that Malloc hands out, some borrowed from callers. The zero value is empty and
+// owns no memory.
+type output struct {
+	pieces net.Buffers
+	n      int         // bytes in pieces
+	owned  []*block    // to be dropped once the pieces are sent or given up
+	open   *block      // the one of owned that Malloc may take more of
+	off    int         // how much of open is taken
+	joint  bool        // the last of pieces ends at open's off
+	vec    net.Buffers // what is left of pieces during a Flush
+}
+
+// malloc reserves n > 0 bytes at the end.
+func (o *output) malloc(n int) []byte {
+	if o.open == nil || len(o.open.buf)-o.off < n {
+		o.open, o.off, o.joint = getBlock(n), 0, false
+		o.owned = append(o.owned, o.open)
+	}
+	end := o.off + n
+	b := o.open.buf[o.off:end:end]
+	if last := len(o.pieces) - 1; o.joint {
+		piece := o.pieces[last]
+		o.pieces[last] = piece[:len(piece)+n]
+	} else {
+		o.pieces = append(o.pieces, o.open.buf[o.off:end])
+		o.joint = true
+	}
+	o.off = end
+	o.n += n
+	return b
+}
+
+// borrow adds b itself at the end. A lent block is kept until b has been sent.
+func (o *output) borrow(b []byte, lent *block) {
+	o.pieces = append(o.pieces, b)
+	o.joint = false
+	o.n += len(b)
+	if lent != nil {
+		o.owned = append(o.owned, lent)
+	}
+}
+
+// reset forgets everything that was pending.
+func (o *output) reset() {
+	clear(o.pieces)
+	o.pieces, o.vec = o.pieces[:0], nil
+	for i, b := range o.owned {
+		b.drop()
+		o.owned[i] = nil
+	}
+	o.owned = o.owned[:0]
+	if cap(o.pieces) > maxKeptPieces {
+		o.pieces, o.owned = nil, nil
+	}
+	o.open, o.off, o.joint, o.n = nil, 0, false, 0
+}
+
+// Malloc reserves the next n bytes of the output and returns them to be filled
+// until Flush; more than one may be outstanding [A6]. The capacity is n, the
+// contents are arbitrary. Malloc(0) is empty; n < 0 is [ErrNegativeCount], more
+// than [MaxMalloc] is [ErrTooLarge]. After a failed write or Close it returns
+// that error.
+func (c *Conn) Malloc(n int) ([]byte, error) {
+	if n <= 0 || n > MaxMalloc || c.writeErr != nil || c.closed.Load() {
+		return nil, c.mallocError(n)
+	}
+	return c.out.malloc(n), nil
+}
+
+func (c *Conn) mallocError(n int) error {
+	switch {
+	case n < 0:
+		return ErrNegativeCount
+	case n > MaxMalloc:
+		return ErrTooLarge
+	}
+	return c.writable("write")
+}
+
+// writable returns why nothing can be written any more, or nil.
+func (c *Conn) writable(op string) error {
+	if c.closed.Load() {
+		return c.closedError(op)
+	}
+	return c.writeErr
+}
+
+// WriteBinary adds b to the output. From 4 KiB up b itself is sent, without a
+// copy: it must not change until Flush returns, and is not kept after that
+// [A10]. Smaller slices are copied. It never modifies b [A9].
+func (c *Conn) WriteBinary(b []byte) (int, error) {
+	if c.writeErr != nil || c.closed.Load() {
+		return 0, c.writable("write")
+	}
+	switch {
+	case len(b) == 0:
+	case len(b) < borrowFrom:
+		copy(c.out.malloc(len(b)), b)
+	default:
+		c.out.borrow(b, c.in.lend(b))
+	}
+	return len(b), nil
+}
+
+// Flush sends what Malloc and WriteBinary added, in its order. With nothing
+// pending it makes no system call, and after Close returns nil [W4]. When it
+// fails, what was pending is given up and every later write returns the same
+// error: some of the bytes may have been sent, and none is sent twice [W8].
+func (c *Conn) Flush() error {
+	if c.out.n == 0 {
+		return c.writeErr
+	}
+	// Only here: another goroutine may have closed the connection while the
+	// caller still fills what Malloc returned [A6].
+	defer c.out.reset()
+	if err := c.writable("write"); err != nil {
+		return err
+	}
+	err := c.send()
+	if err != nil {
+		c.writeErr = err
+	}
+	return err
+}
+
+// send writes the pending pieces.
+func (c *Conn) send() error {
+	defer c.wr.end()
+	if len(c.out.pieces) > 1 && (c.socket || c.gather != nil) {
+		c.out.vec = c.out.pieces
+		for left := int64(c.out.n); ; {
+			if err := c.wr.begin(); err != nil {
+				return err
+			}
+			n, err := c.sendPieces()
+			if n < 0 || n > left {
+				return countError("WriteBuffers", c.nc, int(n), int(left))
+			}
+			left -= n
+			if err == nil && left > 0 {
+				return io.ErrShortWrite
+			}
+			if err = c.again(err); err != errAgain {
+				return err
+			}
+		}
+	}
+	for _, b := range c.out.pieces {
+		if _, err := c.writeAll(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendPieces writes what is left of the pieces at once.
+func (c *Conn) sendPieces() (int64, error) {
+	if c.socket {
+		return c.out.vec.WriteTo(c.nc)
+	}
+	return c.gather.WriteBuffers(&c.out.vec)
+}
+
+// writeAll writes b to the conn beneath, within the running operation.
+func (c *Conn) writeAll(b []byte) (written int, err error) {
+	for {
+		if err := c.wr.begin(); err != nil {
+			return written, err
+		}
+		n, err := c.nc.Write(b[written:])
+		n, err = checkWrite(c.nc, n, len(b)-written, err)
+		written += n
+		if err = c.again(err); err != errAgain {
+			return written, err
+		}
+	}
+}
+
+// errAgain says that a timer fired too early and that the write goes on.
+var errAgain = errors.New("standard: the write goes on")
+
+// again gives an error of the conn beneath the shape that is promised.
+func (c *Conn) again(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case c.closed.Load():
+		return c.closedError("write")
+	case isTimeout(err):
+		over, armErr := c.wr.expired()
+		if armErr != nil {
+			return armErr
+		}
+		if over {
+			return timeoutError("write", c.nc, err)
+		}
+		return errAgain
+	}
+	return err
+}
+
+// Write flushes what is pending and then writes p [W12]. n counts the bytes of p
+// alone. A timeout leaves the connection usable, unless bytes that were pending
+// have been cut; other errors stay. It is safe for any number of goroutines that
+// use no other writer's method. p is not kept [A12].
+func (c *Conn) Write(p []byte) (n int, err error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if err := c.Flush(); err != nil {
+		return 0, err
+	}
+	if err := c.writable("write"); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	defer c.wr.end()
+	n, err = c.writeAll(p)
+	if err != nil && !isTimeout(err) {
+		c.writeErr = err
+	}
+	return n, err
+}

@@ -1,0 +1,62 @@
+//go:build unix
+
+package standard
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+)
+
+// initRaw lets reads wait for the socket's readiness without holding a buffer.
+func (c *Conn) initRaw(s syscall.Conn) {
+	if raw, err := s.SyscallConn(); err == nil {
+		c.raw, c.onRead = raw, c.readReady
+	}
+}
+
+// readRaw reads once, to p or to the ring. It takes the buffer only when the
+// socket has something to read, and arms the timeout only when it has not.
+func (c *Conn) readRaw(p []byte, need int) (int, error) {
+	c.dst, c.need, c.got, c.gotErr = p, need, 0, nil
+	err := c.raw.Read(c.onRead)
+	c.dst = nil
+	if err == nil {
+		err = c.gotErr
+	} else if op, ok := err.(*net.OpError); ok {
+		err = op.Err // "raw-read", and without the peer
+	}
+	if err != nil && err != io.EOF {
+		err = opError("read", c.nc, err)
+	}
+	return c.got, err
+}
+
+// readReady is called by the runtime's poller whenever the socket may be
+// readable. It reports whether it is done.
+func (c *Conn) readReady(fd uintptr) bool {
+	p := c.dst
+	if p == nil {
+		p = c.in.space(c.need)
+	}
+	for {
+		n, err := syscall.Read(int(fd), p)
+		switch {
+		case n > 0:
+			c.got = n
+		case err == nil:
+			c.gotErr = io.EOF
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			c.in.vacate()
+			if c.gotErr = c.rd.begin(); c.gotErr == nil {
+				return false
+			}
+		default:
+			c.gotErr = os.NewSyscallError("read", err)
+		}
+		return true
+	}
+}

@@ -1,0 +1,70 @@
+package standard
+
+import (
+	"crypto/tls"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hertznet/hertznet/network"
+	"github.com/hertznet/hertznet/tlsconn"
+)
+
+// TLSConn is a [Conn] over TLS: a [network.ConnTLSer] too. A Conn that is not
+// over TLS has none of these methods, so that a type assertion tells [D6].
+//
+// The first read or write performs the handshake if Handshake was not called. A
+// write that timed out has left a TLS connection useless: every later write
+// fails, and only Close is left [L6].
+type TLSConn struct {
+	Conn
+	tls         *tlsconn.Conn
+	handshakeMu sync.Mutex
+	complete    atomic.Bool
+}
+
+var _ network.ConnTLSer = (*TLSConn)(nil)
+
+// NewTLSConn returns a TLSConn that buffers c and owns it from now on. Flush
+// sends whole records: a header and a body share one where they fit [W15].
+func NewTLSConn(c *tlsconn.Conn) *TLSConn {
+	conn := &TLSConn{tls: c}
+	conn.init(c)
+	conn.rd.exact.Store(true) // until the handshake is complete
+	return conn
+}
+
+// Handshake performs the TLS handshake, or returns at once when it is complete.
+// It is limited by the handshake timeout of the tlsconn.Conn and by both timeouts
+// of this Conn. A failure is final; its error is bare: io.EOF, a
+// tls.RecordHeaderError by value, or a *net.OpError with Timeout() true. It may
+// be called from any goroutine [L1].
+func (c *TLSConn) Handshake() error {
+	if c.complete.Load() {
+		return nil
+	}
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	if c.complete.Load() {
+		return nil
+	}
+	err := c.rd.beginShake()
+	if err == nil {
+		err = c.wr.beginShake()
+	}
+	if err == nil {
+		err = c.tls.Handshake()
+	}
+	c.wr.endShake() // reads bear a timer that fires too early
+	switch {
+	case err == nil:
+		c.rd.exact.Store(false)
+		c.complete.Store(true)
+	case c.closed.Load():
+		err = c.closedError("handshake")
+	}
+	return err
+}
+
+// ConnectionState returns what was negotiated: the protocol, the peer's
+// certificates [L2]. Before the handshake is complete it is mostly empty.
+func (c *TLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }

@@ -1,0 +1,336 @@
+//go:build unix
+
+package standard
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const fewFilesEnv = "HERTZNET_TEST_FEW_FILES"
+
+// "EMFILE backs off and goes on", for once with a real limit of open files: a child
+// process serves on, and accepts again when there are files again.
+func TestS3_OutOfFiles(t *testing.T) {
+	if os.Getenv(fewFilesEnv) != "" {
+		serveWithFewFiles(t)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestS3_OutOfFiles$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), fewFilesEnv+"=1")
+	stdin, err := cmd.StdinPipe() // the child serves until it is closed
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 1000)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(stdout); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	defer func() {
+		stdin.Close()
+		for range lines {
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the child: %v", err)
+		}
+	}()
+	await := func(part string) string {
+		t.Helper()
+		timeout := time.After(30 * time.Second)
+		for {
+			select {
+			case line, ok := <-lines:
+				if !ok {
+					t.Fatalf("the child has ended and never said %q", part)
+				}
+				if _, rest, ok := strings.Cut(line, part); ok {
+					return rest
+				}
+			case <-timeout:
+				t.Fatalf("the child never said %q", part)
+			}
+		}
+	}
+	addr := await("listening on ")
+	dial := func() *Conn {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.SetDeadline(time.Now().Add(30 * time.Second))
+		return NewConn(nc)
+	}
+	first := dial()
+	defer first.Close()
+	if got := ask(t, first, "alive"); got != "alive" {
+		t.Fatalf("got %q", got)
+	}
+	var conns []*Conn
+	for range 100 { // more than the child can have
+		conns = append(conns, dial())
+	}
+	await("accepting a connection failed")
+	if got := ask(t, first, "still alive"); got != "still alive" {
+		t.Errorf("out of files, an accepted connection got %q", got)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	c := dial()
+	defer c.Close()
+	if got := ask(t, c, "alive again"); got != "alive again" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// serveWithFewFiles is what the child process does.
+func serveWithFewFiles(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &Transporter{Logger: slog.New(slog.NewTextHandler(os.Stdout, nil))}
+	served := make(chan error, 1)
+	go func() { served <- tr.Serve(ln, echo) }()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur = 40
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("listening on %v\n", ln.Addr())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// staleSocket leaves a socket file that nobody answers on.
+func staleSocket(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(socketDir(t), "s")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	ln.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// listenAndServe runs tr on its own address.
+func listenAndServe(t testing.TB, tr *Transporter) *server {
+	t.Helper()
+	ln, err := tr.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, tr, ln, echo)
+}
+
+// asks makes a connection to the socket and an exchange over it.
+func asks(t testing.TB, path string) {
+	t.Helper()
+	c, err := new(Dialer).DialConnection("unix", path, time.Minute, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := ask(t, c, "alive"); got != "alive" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// "A stale socket file is removed if nobody answers on it", and the file is gone after
+// Close and after Shutdown.
+func TestS15_StaleSocketFileIsReplaced(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		network, prefix string
+		stop            func(*Transporter) error
+	}{
+		{"path, Close", "unix", "", (*Transporter).Close},
+		{"unix:///path, Shutdown", "", "unix://", func(tr *Transporter) error { return tr.Shutdown(context.Background()) }},
+		{"both, Close", "unix", "unix://", (*Transporter).Close},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := staleSocket(t)
+			s := listenAndServe(t, &Transporter{Network: test.network, Addr: test.prefix + path})
+			asks(t, path)
+			if err := test.stop(s.Transporter); err != nil {
+				t.Error(err)
+			}
+			if err := <-s.served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the socket file is still there: %v", err)
+			}
+		})
+	}
+}
+
+// "A live socket never": it is refused, and goes on as if nothing had been.
+func TestS15_LiveSocketIsRefused(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	live := listenAndServe(t, &Transporter{Network: "unix", Addr: path})
+	before, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range []*Transporter{{Network: "unix", Addr: path}, {Addr: "unix://" + path}} {
+		if err := tr.ListenAndServe(echo); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), path) {
+			t.Errorf("got %v, want an EADDRINUSE that names the file", err)
+		}
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	after, err := os.Lstat(path)
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("the socket file is another one: %v", err)
+	}
+	asks(t, path)
+	live.close(t)
+}
+
+// What is not a stale stream socket is not ours to remove: whatever there is, it is
+// refused and stays.
+func TestS15_OtherFilesAreRefused(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"file":          func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) },
+		"empty file":    func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"directory":     func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":          func(path string) error { return os.Symlink(staleSocket(t), path) },
+		"dangling link": func(path string) error { return os.Symlink(path+"x", path) },
+		"pipe":          func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"datagram socket": func(path string) error {
+			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+			if err == nil {
+				t.Cleanup(func() { c.Close() })
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(socketDir(t), "s")
+			if err := make(path); err != nil {
+				t.Fatal(err)
+			}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr := &Transporter{Network: "unix", Addr: path}
+			if ln, err := tr.Listen(); err == nil {
+				ln.Close()
+				t.Error("it listens")
+			}
+			after, err := os.Lstat(path)
+			if err != nil || !os.SameFile(before, after) || before.Size() != after.Size() || before.Mode() != after.Mode() {
+				t.Errorf("it is not what it was: %v, %v; %v", before.Mode(), after, err)
+			}
+		})
+	}
+}
+
+// "A listener that was passed in is left alone": its file is neither removed nor made
+// anew while it serves.
+func TestS15_PassedListenerIsLeftAlone(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Network and Addr are those of another one, and do not count.
+	other := staleSocket(t)
+	s := serveOn(t, &Transporter{Network: "unix", Addr: other}, ln, echo)
+	asks(t, path)
+	if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the socket file is another one: %v", err)
+	}
+	if _, err := os.Lstat(other); err != nil {
+		t.Errorf("the file of Addr: %v", err)
+	}
+	s.close(t)
+
+	// Whoever wants to keep the file says so to the listener.
+	ln, err = net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	s = serveOn(t, &Transporter{}, ln, echo)
+	asks(t, path)
+	s.close(t)
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the file was to be kept: %v", err)
+	}
+}
+
+// An abstract address of Linux has no file, even if there is one of that name.
+func TestS15_AbstractSocket(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("abstract unix sockets are Linux's")
+	}
+	t.Chdir(socketDir(t))
+	name := fmt.Sprintf("@hertznet-test-%d", os.Getpid())
+	s := listenAndServe(t, &Transporter{Network: "unix", Addr: name})
+	asks(t, name)
+	second := func() {
+		t.Helper()
+		if err := (&Transporter{Network: "unix", Addr: name}).ListenAndServe(echo); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("a second one: got %v, want EADDRINUSE", err)
+		}
+	}
+	second()
+	file, err := net.Listen("unix", "./"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.(*net.UnixListener).SetUnlinkOnClose(false)
+	file.Close()
+	second()
+	if _, err := os.Lstat(name); err != nil {
+		t.Errorf("the file: %v", err)
+	}
+	asks(t, name)
+	s.close(t)
+}
