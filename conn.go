@@ -1,0 +1,294 @@
+package hertznet
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	errs "github.com/cloudwego/hertz/pkg/common/errors"
+	"github.com/cloudwego/hertz/pkg/common/hlog"
+	"github.com/cloudwego/hertz/pkg/network"
+	"github.com/hertznet/hertznet/standard"
+)
+
+// conn is a standard.Conn that speaks of errors in Hertz's terms.
+type conn struct{ *standard.Conn }
+
+// gone are the errors that say that the peer is no longer there.
+var gone = []error{
+	syscall.EPIPE, syscall.ENOTCONN, syscall.ECONNRESET, syscall.ECONNABORTED, net.ErrClosed,
+}
+
+func isGone(err error) bool {
+	for _, target := range gone {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// ToHertzError implements network.ErrorNormalization. Hertz's client reads an
+// early 4xx answer, and calls a pooled connection stale, only after
+// ErrConnectionClosed (pkg/protocol/http1/client.go); that is for failed writes.
+func (conn) ToHertzError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errs.ErrTimeout
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op != "read" && isGone(err) {
+		return errs.ErrConnectionClosed
+	}
+	return err
+}
+
+// HandleSpecificError implements network.HandleSpecificError: what peers do every
+// day is logged for debugging only.
+func (conn) HandleSpecificError(err error, rip string) (needIgnore bool) {
+	if err == nil {
+		return false
+	}
+	if isGone(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+		logEveryday(err, rip)
+		return true
+	}
+	return false
+}
+
+func logEveryday(err error, rip string) {
+	hlog.SystemLogger().Debugf("the peer ended the connection or was too slow: error=%s, remoteAddr=%s", err, rip)
+}
+
+// What Hertz's HTTP/1 server does between two requests: Flush, SetReadTimeout,
+// Peek(4) (pkg/protocol/http1/server.go). Nothing else in it does, so this is
+// where a connection is idle.
+const (
+	midRequest int32 = iota
+	flushed
+	limitSet
+
+	idlePeek = 4
+)
+
+// serverConn is a connection that a transporter accepted.
+type serverConn struct {
+	conn
+	phase atomic.Int32
+	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
+}
+
+func (c *serverConn) Flush() error {
+	err := c.Conn.Flush()
+	c.phase.Store(flushed)
+	return err
+}
+
+func (c *serverConn) SetReadTimeout(t time.Duration) error {
+	// 0 is never the idle timeout, see NewTransporter: with it Hertz hands the
+	// connection to a hijacker, who may Peek(4) too and is not idle.
+	if t != 0 {
+		c.phase.CompareAndSwap(flushed, limitSet)
+	} else {
+		c.phase.Store(midRequest)
+	}
+	return c.Conn.SetReadTimeout(t)
+}
+
+func (c *serverConn) Peek(n int) ([]byte, error) {
+	if c.phase.Load() == midRequest {
+		b, err := c.Conn.Peek(n)
+		return b, c.note(err)
+	}
+	between := c.phase.Swap(midRequest) == limitSet && n == idlePeek
+	if between && c.cut.Load() {
+		c.cut.Store(false)
+	}
+	if !between || c.Len() > 0 {
+		b, err := c.Conn.Peek(n)
+		return b, c.note(err)
+	}
+	c.SetIdle(true)
+	b, err := c.Conn.Peek(n)
+	if !c.SetIdle(false) && err == nil {
+		return nil, &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
+	}
+	return b, err
+}
+
+// Skip is what drops a streamed body that a handler left unread.
+func (c *serverConn) Skip(n int) error { return c.note(c.Conn.Skip(n)) }
+
+// Read is what a multipart form is read by.
+func (c *serverConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.note(err)
+}
+
+func (c *serverConn) note(err error) error {
+	if err != nil {
+		c.cut.Store(true)
+	}
+	return err
+}
+
+// HandleSpecificError also knows a request that ended half-way: Hertz puts what the
+// read returned into a text of its own.
+func (c *serverConn) HandleSpecificError(err error, rip string) (needIgnore bool) {
+	if err != nil && c.cut.Load() {
+		logEveryday(err, rip)
+		return true
+	}
+	return c.conn.HandleSpecificError(err, rip)
+}
+
+// serverTLSConn is a network.ConnTLSer too; a plain connection must not be one.
+type serverTLSConn struct {
+	serverConn
+	tls *standard.TLSConn
+}
+
+func (c *serverTLSConn) Handshake() error                     { return c.tls.Handshake() }
+func (c *serverTLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+
+// sensor cancels a connection's context when the peer goes away while a handler
+// runs. It has the two methods that Hertz's HTTP/1 server looks for when
+// SenseClientDisconnection is set (internal/network.StatefulConn).
+type sensor struct {
+	reader   *standard.Conn
+	cancel   context.CancelFunc
+	watching bool
+	done     chan struct{}
+}
+
+func newSensor(c *standard.Conn, cancel context.CancelFunc) sensor {
+	return sensor{reader: c, cancel: cancel, done: make(chan struct{}, 1)}
+}
+
+// DetectConnectionClose starts to watch. Until AbortBlockingRead, nobody else may
+// read.
+func (s *sensor) DetectConnectionClose() {
+	s.watching = true
+	// Without a limit: the watch ends with the handler.
+	if err := s.reader.SetReadDeadline(time.Time{}); err != nil {
+		s.cancel()
+	}
+	go func() {
+		// Bytes of a pipelined request end the watch too, and cancel nothing.
+		_, err := s.reader.Peek(s.reader.Len() + 1)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			s.cancel()
+		}
+		s.done <- struct{}{}
+	}()
+}
+
+// AbortBlockingRead ends what DetectConnectionClose started.
+func (s *sensor) AbortBlockingRead() {
+	if !s.watching {
+		return
+	}
+	s.watching = false
+	// It fails only on a closed connection, whose reads end by themselves.
+	_ = s.reader.SetReadDeadline(time.Unix(1, 0))
+	<-s.done
+}
+
+// Release ends the watch first, as Hertz does not when a handler panics or its
+// answer cannot be written: memory that is still read into must not be recycled.
+func (s *sensor) Release() error {
+	s.AbortBlockingRead()
+	return s.reader.Release()
+}
+
+type sensingConn struct {
+	serverConn
+	sensor
+}
+
+type sensingTLSConn struct {
+	serverTLSConn
+	sensor
+}
+
+// newServerConn gives a connection of standard the methods that Hertz looks for.
+// cancel, if not nil, is called when the peer goes away.
+func newServerConn(c any, cancel context.CancelFunc) network.Conn {
+	switch c := c.(type) {
+	case *standard.TLSConn:
+		if cancel == nil {
+			return &serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}}, tls: c}
+		}
+		return &sensingTLSConn{
+			serverTLSConn: serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}}, tls: c},
+			sensor:        newSensor(&c.Conn, cancel),
+		}
+	default:
+		c2 := c.(*standard.Conn)
+		if cancel == nil {
+			return &serverConn{conn: conn{c2}}
+		}
+		return &sensingConn{serverConn: serverConn{conn: conn{c2}}, sensor: newSensor(c2, cancel)}
+	}
+}
+
+// clientConn is a connection that a dialer opened.
+type clientConn struct {
+	conn
+	fresh atomic.Bool // a request was sent and no byte of its answer has come
+}
+
+// SetReadTimeout limits all that is read until the next call to one moment, t
+// from now: Hertz documents its client's ReadTimeout as that of the full response
+// and computes it from the request's own deadline.
+func (c *clientConn) SetReadTimeout(t time.Duration) error {
+	if t <= 0 {
+		return c.Conn.SetReadTimeout(0)
+	}
+	return c.SetReadDeadline(time.Now().Add(t))
+}
+
+func (c *clientConn) Flush() error {
+	err := c.Conn.Flush()
+	c.fresh.Store(true)
+	return err
+}
+
+// Peek returns the errors by which Hertz's client knows a stale pooled connection,
+// io.EOF and syscall.ECONNRESET, bare: it compares them with ==.
+func (c *clientConn) Peek(n int) ([]byte, error) {
+	b, err := c.Conn.Peek(n)
+	switch {
+	case err == nil:
+		if c.fresh.Load() {
+			c.fresh.Store(false)
+		}
+	case errors.Is(err, syscall.ECONNRESET):
+		err = syscall.ECONNRESET
+	case err == io.ErrUnexpectedEOF && c.fresh.Load() && c.Len() == 0:
+		// TLS cut before the first byte of an answer: there is nothing that the
+		// missing close_notify could have protected.
+		err = io.EOF
+	}
+	return b, err
+}
+
+type clientTLSConn struct {
+	clientConn
+	tls *standard.TLSConn
+}
+
+func (c *clientTLSConn) Handshake() error                     { return c.tls.Handshake() }
+func (c *clientTLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+
+func newClientConn(c any) network.Conn {
+	if c, ok := c.(*standard.TLSConn); ok {
+		return &clientTLSConn{clientConn: clientConn{conn: conn{&c.Conn}}, tls: c}
+	}
+	return &clientConn{conn: conn{c.(*standard.Conn)}}
+}

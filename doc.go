@@ -1,0 +1,80 @@
+// Package hertznet is a network library for CloudWeGo Hertz, written on the Go
+// standard library. It gives a Hertz server and client their connections over
+// TCP, TLS and unix sockets.
+//
+// # Usage
+//
+// One line each makes a server and a client use it:
+//
+//	h := server.New(server.WithTransport(hertznet.NewTransporter))
+//	c, err := client.NewClient(client.WithDialer(hertznet.NewDialer()))
+//
+// The server's options mean what Hertz documents, WithTLS, WithListener,
+// WithNetwork("unix") and WithSenseClientDisconnection included; [NewTransporter]
+// names the one that it changes. Where an option is missing, [Transport] and
+// [NewDialer] take functions that set the fields of the [standard.Transporter] or
+// the [standard.Dialer] beneath.
+//
+// Give WithDialer after WithTLSConfig: Hertz's WithTLSConfig sets a dialer of its
+// own, and the last one wins.
+//
+// The types here only translate. What moves bytes is package standard, which
+// can be used without Hertz, on the interfaces of package network; TLS is package
+// tlsconn.
+//
+// # Ownership and lifetimes
+//
+// A request's body is a piece of its connection's memory. It is valid until the
+// handler returns, as ever in Hertz: copy what is needed for longer. An answer may
+// be made of it, as with SetBodyRaw(ctx.Request.Body()); the memory is kept until
+// the answer has been sent.
+//
+// A handler that hijacks a connection owns it from then on.
+//
+// # Timeouts
+//
+// ReadTimeout limits the wait for the first request of a connection, each read
+// of a request, and the TLS handshake. WriteTimeout limits each Flush. A request or
+// an answer that takes many such operations may take longer as a whole.
+// IdleTimeout limits the wait between two requests.
+//
+// A client's ReadTimeout is one moment for the whole response, body included. Its
+// dial timeout covers the lookup of the name, the connect and the TLS handshake
+// together.
+//
+// A timeout is os.ErrDeadlineExceeded by errors.Is where Hertz does not turn it into
+// an error of its own.
+//
+// # Concurrency
+//
+// NewTransporter and the dialer may be used from any goroutine, and one dialer serves
+// any number of clients. A connection belongs to one handler at a time.
+//
+// # Shutdown
+//
+// Connections that wait between two requests are closed at once, and those that have not sent a
+// byte after a moment. Requests that are running are waited for until Hertz's
+// ExitWaitTime has passed; then their connections are closed.
+//
+// # Limitations
+//
+// Each connection, idle ones too, has a goroutine, and an idle one keeps Hertz's
+// RequestContext. Pipelined answers are sent one by one. There is no limit on the number of connections.
+// HTTP/3 is not part of this module.
+//
+// Everything above the connection stays Hertz's: routing, parsing, HTTP/2 as an
+// extension, and the limits of their own.
+//
+// # Security
+//
+// Hertz has no write timeout unless one is set: without WithWriteTimeout, a peer that
+// does not read holds its handler for ever. Set WithMaxRequestBodySize as well: memory
+// follows the bytes that arrive, not the length that a request claims, but a peer that
+// does send them is given that memory.
+//
+// A TLS server never answers in clear text, save for one line: a client that spoke
+// HTTP to it is told so.
+//
+// What peers cause every day (resets, timeouts, failed handshakes) is logged at
+// the level of debugging, through Hertz's system logger.
+package hertznet

@@ -1,0 +1,104 @@
+package hertznet_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+	"github.com/cloudwego/hertz/pkg/app/client"
+	"github.com/cloudwego/hertz/pkg/app/server"
+
+	"github.com/hertznet/hertznet"
+	"github.com/hertznet/hertznet/standard"
+)
+
+// A Hertz server on hertznet, and any HTTP client.
+func ExampleNewTransporter() {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := server.New(server.WithTransport(hertznet.NewTransporter), server.WithListener(ln))
+	h.GET("/hello", func(_ context.Context, ctx *app.RequestContext) {
+		ctx.String(http.StatusOK, "hello")
+	})
+	ended := make(chan error)
+	go func() { ended <- h.Run() }()
+
+	resp, err := http.Get("http://" + ln.Addr().String() + "/hello")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	fmt.Println(resp.StatusCode, string(body), err)
+
+	// The connection is still open, and idle: it does not hold this up.
+	fmt.Println("shutdown:", h.Shutdown(context.Background()))
+	fmt.Println("ended:", <-ended)
+	fmt.Println("network library:", h.GetTransporterName())
+	// Output:
+	// 200 hello <nil>
+	// shutdown: <nil>
+	// ended: <nil>
+	// network library: hertznet
+}
+
+// Settings that Hertz has no option for.
+func ExampleTransport() {
+	h := server.New(
+		server.WithHostPorts("127.0.0.1:0"),
+		server.WithReadTimeout(time.Minute),
+		server.WithTransport(hertznet.Transport(func(t *standard.Transporter) {
+			t.HandshakeTimeout = 5 * time.Second
+			fmt.Println(t.Addr, t.ReadTimeout) // set by the options
+		})),
+	)
+	fmt.Println(h.GetTransporterName())
+	// Output:
+	// 127.0.0.1:0 1m0s
+	// hertznet
+}
+
+// A Hertz client on hertznet, and any HTTP server.
+func ExampleNewDialer() {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "hello")
+	}))
+	defer srv.Close()
+
+	c, err := client.NewClient(client.WithDialer(hertznet.NewDialer()))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.CloseIdleConnections()
+	status, body, err := c.Get(context.Background(), nil, srv.URL)
+	fmt.Println(status, string(body), err)
+	// Output: 200 hello <nil>
+}
+
+// A Hertz client for a server on a unix socket: Hertz passes on the host of the
+// URL, and DialContext leads it to the socket.
+func ExampleNewDialer_unix() {
+	path := "/run/app.sock"
+	dialer := hertznet.NewDialer(func(d *standard.Dialer) {
+		d.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+	})
+	c, err := client.NewClient(client.WithDialer(dialer))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, body, err := c.Get(context.Background(), nil, "http://app/hello")
+	fmt.Println(string(body), err)
+}

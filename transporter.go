@@ -1,0 +1,121 @@
+package hertznet
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+
+	"github.com/cloudwego/hertz/pkg/common/config"
+	"github.com/cloudwego/hertz/pkg/common/hlog"
+	"github.com/cloudwego/hertz/pkg/common/utils"
+	"github.com/cloudwego/hertz/pkg/network"
+	ours "github.com/hertznet/hertznet/network"
+	"github.com/hertznet/hertznet/standard"
+)
+
+// NewTransporter returns a transporter for a Hertz server, set up by the server's
+// options:
+//
+//	h := server.New(server.WithTransport(hertznet.NewTransporter))
+//
+// It changes one of them: an IdleTimeout of 0 becomes -1, no limit. With 0, Hertz's
+// HTTP/1 server closes a connection after each request, unless the transporter's
+// package is called "standard" (pkg/route/engine.go).
+func NewTransporter(o *config.Options) network.Transporter {
+	return Transport()(o)
+}
+
+// Transport is NewTransporter with settings of hertznet's own. Each configure is
+// called with the transporter after the server's options have been applied to it:
+//
+//	server.WithTransport(hertznet.Transport(func(t *standard.Transporter) {
+//		t.HandshakeTimeout = 5 * time.Second
+//	}))
+//
+// OnAccept, OnConnect and Logger are the options' and hlog's unless a configure
+// replaces them.
+func Transport(configure ...func(*standard.Transporter)) func(*config.Options) network.Transporter {
+	return func(o *config.Options) network.Transporter {
+		if o.IdleTimeout == 0 {
+			o.IdleTimeout = -1
+		}
+		t := &transporter{given: o.Listener, sense: o.SenseClientDisconnection}
+		t.std = standard.Transporter{
+			Network:          o.Network,
+			Addr:             o.Addr,
+			ListenConfig:     o.ListenConfig,
+			TLSConfig:        o.TLS,
+			ReadTimeout:      o.ReadTimeout,
+			WriteTimeout:     o.WriteTimeout,
+			IdleTimeout:      o.IdleTimeout,
+			KeepAlive:        o.KeepAliveTimeout,
+			ReadBufferSize:   o.ReadBufferSize,
+			OnAccept:         o.OnAccept,
+			OnHandshakeError: answerPlainHTTP,
+			Logger:           slog.New(hlogHandler{}),
+		}
+		if o.OnConnect != nil {
+			t.std.OnConnect = func(ctx context.Context, c ours.Conn) context.Context {
+				return o.OnConnect(ctx, newServerConn(c, nil))
+			}
+		}
+		for _, f := range configure {
+			f(&t.std)
+		}
+		return t
+	}
+}
+
+// transporter is a standard.Transporter with Hertz's types.
+type transporter struct {
+	std   standard.Transporter
+	given net.Listener // from server.WithListener
+	sense bool
+}
+
+// ListenAndServe implements network.Transporter.
+func (t *transporter) ListenAndServe(onData network.OnData) error {
+	ln := t.given
+	if ln == nil {
+		var err error
+		if ln, err = t.std.Listen(); err != nil {
+			return err
+		}
+	}
+	hlog.SystemLogger().Infof("HTTP server listening on address=%s", ln.Addr())
+	return t.std.Serve(ln, func(ctx context.Context, c any) error {
+		var conn network.Conn
+		if t.sense {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			conn = newServerConn(c, cancel)
+		} else {
+			conn = newServerConn(c, nil)
+		}
+		if onData(ctx, conn) != nil {
+			conn.Close() // the engine has logged the error, and closed too
+		}
+		return nil
+	})
+}
+
+// Close implements network.Transporter: at once.
+func (t *transporter) Close() error { return t.std.Close() }
+
+// Shutdown implements network.Transporter: it waits for requests until ctx ends,
+// and then returns ctx.Err(), with which Hertz's engine compares.
+func (t *transporter) Shutdown(ctx context.Context) error { return t.std.Shutdown(ctx) }
+
+// Listener returns what is listened on, nil before. Hertz takes a server without a
+// listener for one that is shutting down.
+func (t *transporter) Listener() net.Listener { return t.std.Listener() }
+
+// answerPlainHTTP tells a client that spoke HTTP to an HTTPS port what went wrong.
+func answerPlainHTTP(_ net.Conn, err error) {
+	if re, ok := err.(tls.RecordHeaderError); ok && re.Conn != nil && utils.TLSRecordHeaderLooksLikeHTTP(re.RecordHeader) {
+		_, _ = io.WriteString(re.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+}
