@@ -147,7 +147,7 @@ func TestHandleSpecificErrorAfterACutRequest(t *testing.T) {
 	t.Run("the next request", func(t *testing.T) {
 		a, b := net.Pipe()
 		defer b.Close()
-		c := &serverConn{conn: conn{standard.NewConn(a)}}
+		c := &serverConn{conn: conn{standard.NewConn(a)}, idle: time.Minute}
 		if err := c.SetReadTimeout(time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -352,10 +352,10 @@ func TestOptionalInterfaces(t *testing.T) {
 		c           network.Conn
 		tls, senses bool
 	}{
-		{"server", newServerConn(plain, nil), false, false},
-		{"server, tls", newServerConn(secure, nil), true, false},
-		{"server, sensing", newServerConn(plain, cancel), false, true},
-		{"server, tls, sensing", newServerConn(secure, cancel), true, true},
+		{"server", newServerConn(plain, time.Minute, nil), false, false},
+		{"server, tls", newServerConn(secure, time.Minute, nil), true, false},
+		{"server, sensing", newServerConn(plain, time.Minute, cancel), false, true},
+		{"server, tls, sensing", newServerConn(secure, time.Minute, cancel), true, true},
 		{"client", newClientConn(plain), false, false},
 		{"client, tls", newClientConn(secure), true, false},
 	} {

@@ -20,11 +20,6 @@ import (
 // conn is a standard.Conn that speaks of errors in Hertz's terms.
 type conn struct{ *standard.Conn }
 
-// gone are the errors that say that the peer is no longer there.
-var gone = []error{
-	syscall.EPIPE, syscall.ENOTCONN, syscall.ECONNRESET, syscall.ECONNABORTED, net.ErrClosed,
-}
-
 func isGone(err error) bool {
 	for _, target := range gone {
 		if errors.Is(err, target) {
@@ -65,13 +60,13 @@ func logEveryday(err error, rip string) {
 	hlog.SystemLogger().Debugf("the peer ended the connection or was too slow: error=%s, remoteAddr=%s", err, rip)
 }
 
-// What Hertz's HTTP/1 server does between two requests: Flush, SetReadTimeout,
-// Peek(4) (pkg/protocol/http1/server.go). Nothing else in it does, so this is
-// where a connection is idle.
+// What Hertz's HTTP/1 server does between two requests: Flush, SetReadTimeout of
+// the idle timeout, Peek(4) (pkg/protocol/http1/server.go). Nothing else in it
+// does, so this is where a connection is idle.
 const (
 	midRequest int32 = iota
 	flushed
-	limitSet
+	limitSet // to the idle timeout
 
 	idlePeek = 4
 )
@@ -79,6 +74,7 @@ const (
 // serverConn is a connection that a transporter accepted.
 type serverConn struct {
 	conn
+	idle  time.Duration // what Hertz sets before it waits for a next request
 	phase atomic.Int32
 	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
 }
@@ -90,26 +86,30 @@ func (c *serverConn) Flush() error {
 }
 
 func (c *serverConn) SetReadTimeout(t time.Duration) error {
-	// 0 is never the idle timeout, see NewTransporter: with it Hertz hands the
-	// connection to a hijacker, who may Peek(4) too and is not idle.
-	if t != 0 {
+	// Any other limit is a handler's or a hijacker's, who may Peek(4) too and is not
+	// idle. 0 is never the idle timeout, see NewTransporter.
+	if t == c.idle {
 		c.phase.CompareAndSwap(flushed, limitSet)
 	} else {
-		c.phase.Store(midRequest)
+		c.phase.CompareAndSwap(limitSet, flushed)
 	}
 	return c.Conn.SetReadTimeout(t)
 }
 
 func (c *serverConn) Peek(n int) ([]byte, error) {
-	if c.phase.Load() == midRequest {
+	// After the Flush Hertz drops what is left of a streamed body, with Peek too: only
+	// one that follows the idle timeout ends the phase.
+	if c.phase.Load() != limitSet {
 		b, err := c.Conn.Peek(n)
 		return b, c.note(err)
 	}
-	between := c.phase.Swap(midRequest) == limitSet && n == idlePeek
+	c.phase.Store(midRequest)
+	between := n == idlePeek
 	if between && c.cut.Load() {
 		c.cut.Store(false)
 	}
-	if !between || c.Len() > 0 {
+	// Fewer bytes are no request yet: some clients send a line end after a body.
+	if !between || c.Len() >= n {
 		b, err := c.Conn.Peek(n)
 		return b, c.note(err)
 	}
@@ -194,9 +194,16 @@ func (s *sensor) AbortBlockingRead() {
 		return
 	}
 	s.watching = false
-	// It fails only on a closed connection, whose reads end by themselves.
-	_ = s.reader.SetReadDeadline(time.Unix(1, 0))
-	<-s.done
+	for {
+		// It fails only on a closed connection, whose reads end by themselves.
+		_ = s.reader.SetReadDeadline(time.Unix(1, 0))
+		select {
+		case <-s.done:
+			return
+		case <-time.After(10 * time.Millisecond):
+			// A goroutine of the handler's has set a limit of its own since.
+		}
+	}
 }
 
 // Release ends the watch first, as Hertz does not when a handler panics or its
@@ -218,22 +225,22 @@ type sensingTLSConn struct {
 
 // newServerConn gives a connection of standard the methods that Hertz looks for.
 // cancel, if not nil, is called when the peer goes away.
-func newServerConn(c any, cancel context.CancelFunc) network.Conn {
+func newServerConn(c any, idle time.Duration, cancel context.CancelFunc) network.Conn {
 	switch c := c.(type) {
 	case *standard.TLSConn:
 		if cancel == nil {
-			return &serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}}, tls: c}
+			return &serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}, idle: idle}, tls: c}
 		}
 		return &sensingTLSConn{
-			serverTLSConn: serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}}, tls: c},
+			serverTLSConn: serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}, idle: idle}, tls: c},
 			sensor:        newSensor(&c.Conn, cancel),
 		}
 	default:
 		c2 := c.(*standard.Conn)
 		if cancel == nil {
-			return &serverConn{conn: conn{c2}}
+			return &serverConn{conn: conn{c2}, idle: idle}
 		}
-		return &sensingConn{serverConn: serverConn{conn: conn{c2}}, sensor: newSensor(c2, cancel)}
+		return &sensingConn{serverConn: serverConn{conn: conn{c2}, idle: idle}, sensor: newSensor(c2, cancel)}
 	}
 }
 
@@ -268,7 +275,7 @@ func (c *clientConn) Peek(n int) ([]byte, error) {
 		if c.fresh.Load() {
 			c.fresh.Store(false)
 		}
-	case errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, errReset):
 		err = syscall.ECONNRESET
 	case err == io.ErrUnexpectedEOF && c.fresh.Load() && c.Len() == 0:
 		// TLS cut before the first byte of an answer: there is nothing that the

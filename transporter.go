@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/hertz/pkg/common/config"
 	"github.com/cloudwego/hertz/pkg/common/hlog"
@@ -41,7 +43,7 @@ func Transport(configure ...func(*standard.Transporter)) func(*config.Options) n
 		if o.IdleTimeout == 0 {
 			o.IdleTimeout = -1
 		}
-		t := &transporter{given: o.Listener, sense: o.SenseClientDisconnection}
+		t := &transporter{given: o.Listener, sense: o.SenseClientDisconnection, idle: o.IdleTimeout}
 		t.std = standard.Transporter{
 			Network:          o.Network,
 			Addr:             o.Addr,
@@ -58,7 +60,7 @@ func Transport(configure ...func(*standard.Transporter)) func(*config.Options) n
 		}
 		if o.OnConnect != nil {
 			t.std.OnConnect = func(ctx context.Context, c ours.Conn) context.Context {
-				return o.OnConnect(ctx, newServerConn(c, nil))
+				return o.OnConnect(ctx, newServerConn(c, o.IdleTimeout, nil))
 			}
 		}
 		for _, f := range configure {
@@ -73,12 +75,18 @@ type transporter struct {
 	std   standard.Transporter
 	given net.Listener // from server.WithListener
 	sense bool
+	idle  time.Duration
+
+	stopped atomic.Bool
 }
 
 // ListenAndServe implements network.Transporter.
 func (t *transporter) ListenAndServe(onData network.OnData) error {
 	ln := t.given
 	if ln == nil {
+		if t.stopped.Load() {
+			return nil // there is nothing to bind any more [S5]
+		}
 		var err error
 		if ln, err = t.std.Listen(); err != nil {
 			return err
@@ -91,9 +99,9 @@ func (t *transporter) ListenAndServe(onData network.OnData) error {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)
 			defer cancel()
-			conn = newServerConn(c, cancel)
+			conn = newServerConn(c, t.idle, cancel)
 		} else {
-			conn = newServerConn(c, nil)
+			conn = newServerConn(c, t.idle, nil)
 		}
 		if onData(ctx, conn) != nil {
 			conn.Close() // the engine has logged the error, and closed too
@@ -103,11 +111,17 @@ func (t *transporter) ListenAndServe(onData network.OnData) error {
 }
 
 // Close implements network.Transporter: at once.
-func (t *transporter) Close() error { return t.std.Close() }
+func (t *transporter) Close() error {
+	t.stopped.Store(true)
+	return t.std.Close()
+}
 
 // Shutdown implements network.Transporter: it waits for requests until ctx ends,
 // and then returns ctx.Err(), with which Hertz's engine compares.
-func (t *transporter) Shutdown(ctx context.Context) error { return t.std.Shutdown(ctx) }
+func (t *transporter) Shutdown(ctx context.Context) error {
+	t.stopped.Store(true)
+	return t.std.Shutdown(ctx)
+}
 
 // Listener returns what is listened on, nil before. Hertz takes a server without a
 // listener for one that is shutting down.

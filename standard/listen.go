@@ -41,7 +41,7 @@ func (t *Transporter) Listen() (net.Listener, error) {
 	}
 	ln, err := lc.Listen(context.Background(), network, addr)
 	// An abstract address of Linux, "@name", has no file.
-	if errors.Is(err, syscall.EADDRINUSE) && network == "unix" && !strings.HasPrefix(addr, "@") {
+	if errors.Is(err, errAddrInUse) && network == "unix" && !strings.HasPrefix(addr, "@") {
 		if err := removeStale(addr); err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func removeStale(path string) error {
 		c.Close()
 		return fmt.Errorf("standard: another server answers on %s: %w", path, syscall.EADDRINUSE)
 	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
+	if !errors.Is(err, errRefused) {
 		return fmt.Errorf("standard: cannot tell whether a server answers on %s: %w", path, err)
 	}
 	return os.Remove(path)
@@ -88,13 +88,7 @@ func (t *Transporter) setKeepAlive(nc net.Conn) {
 	_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: t.KeepAlive})
 }
 
-// transientErrors are what Accept recovers from by itself: a connection that was
-// gone before it was accepted, and resources that others will give back [S3].
-var transientErrors = []error{
-	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EMFILE, syscall.ENFILE,
-	syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EPROTO,
-}
-
+// isTransient reports whether Accept may succeed when it is tried again.
 func isTransient(err error) bool {
 	for _, target := range transientErrors {
 		if errors.Is(err, target) {
