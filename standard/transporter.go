@@ -39,7 +39,8 @@ type Transporter struct {
 	TLSConfig *tls.Config
 
 	// HandshakeTimeout limits the TLS handshake. Zero is ReadTimeout, or
-	// DefaultHandshakeTimeout if that is zero too; less than zero is no limit.
+	// DefaultHandshakeTimeout if that is zero or less too; less than zero is no
+	// limit.
 	HandshakeTimeout time.Duration
 
 	// ReadTimeout limits the wait for the first byte of a connection, and is the
@@ -84,7 +85,8 @@ type Transporter struct {
 	stopping atomic.Bool
 	mu       sync.Mutex
 	serving  bool
-	listener net.Listener
+	listener net.Listener // as it was given
+	closing  net.Listener // the same, closed once
 	conns    map[*accepted]struct{}
 	stopped  chan struct{} // closed when stopping begins
 	drained  chan struct{} // closed when then the last connection is gone
@@ -93,7 +95,7 @@ type Transporter struct {
 
 var _ network.Transporter = (*Transporter)(nil)
 
-// Listener returns the listener, or nil before there is one [S1].
+// Listener returns the listener that is served, or nil before there is one [S1].
 func (t *Transporter) Listener() net.Listener {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,8 +124,8 @@ func (t *Transporter) ListenAndServe(onData network.OnData) error {
 // Serve is ListenAndServe on a listener that is there already, of any kind. It
 // closes ln before it returns.
 func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
-	ln = &onceListener{Listener: ln}
-	defer ln.Close()
+	once := &onceListener{Listener: ln}
+	defer once.Close()
 	if onData == nil {
 		return errors.New("standard: Transporter: OnData is nil")
 	}
@@ -136,7 +138,7 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		t.mu.Unlock()
 		return errors.New("standard: Transporter serves already")
 	}
-	t.serving, t.listener = true, ln
+	t.serving, t.listener, t.closing = true, ln, once
 	t.init()
 	if t.TLSConfig != nil {
 		// Once for all connections: the clone owns the session ticket keys.
@@ -346,19 +348,21 @@ func (t *Transporter) setDrained() {
 // stop ends accepting. It may be called before serving and any number of times.
 func (t *Transporter) stop() error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.init()
 	if t.stopping.Swap(true) {
+		t.mu.Unlock()
 		return nil
 	}
 	close(t.stopped)
 	if len(t.conns) == 0 {
 		t.setDrained()
 	}
-	if t.listener == nil {
+	ln := t.closing
+	t.mu.Unlock()
+	if ln == nil {
 		return nil
 	}
-	return t.listener.Close()
+	return ln.Close() // without the lock: it may be a listener that calls back, or waits
 }
 
 // all returns the connections that there are now.
@@ -377,7 +381,7 @@ func (t *Transporter) all() []*accepted {
 func (t *Transporter) closeEach(f func(*accepted)) {
 	var wg sync.WaitGroup
 	for _, a := range t.all() {
-		if a.tls == nil {
+		if a.base.socket {
 			f(a)
 		} else {
 			wg.Go(func() { f(a) })
