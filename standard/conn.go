@@ -39,7 +39,8 @@ import (
 // other read error stays, as io.EOF does, which is returned bare; bytes that are
 // buffered can be read all the same. A Flush that fails,
 // also by a timeout, has sent a part of what was pending: its error stays, and
-// no byte is sent twice [W8]. After Close, operations fail with net.ErrClosed.
+// no byte is sent twice [W8]. After Close, operations that need the connection
+// fail with net.ErrClosed; bytes that are buffered can still be read.
 type Conn struct {
 	nc net.Conn
 
@@ -56,6 +57,7 @@ type Conn struct {
 	need    int        // what readReady asks the ring for
 	got     int
 	gotErr  error
+	overTLS bool // until bytes have come: then the handshake is complete
 
 	// The writer's.
 	out      output
@@ -98,11 +100,10 @@ func (c *Conn) init(nc net.Conn) {
 		return
 	}
 	// Some conns end for good at a timeout, so theirs must not fire early. That
-	// of a read is harmless to TLS once the handshake is complete.
+	// of a read is harmless to TLS once the handshake is complete, see readTo.
 	c.wr.exact.Store(true)
-	if _, ok := nc.(*tlsconn.Conn); !ok {
-		c.rd.exact.Store(true)
-	}
+	c.rd.exact.Store(true)
+	_, c.overTLS = nc.(*tlsconn.Conn)
 	c.gather, _ = nc.(buffersWriter)
 }
 
@@ -287,6 +288,10 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 		n, err := c.readOnce(p, need)
 		switch {
 		case n > 0:
+			if c.overTLS {
+				c.overTLS = false
+				c.rd.exact.Store(false)
+			}
 			if err != nil && !isTimeout(err) {
 				c.readErr = err // the data first [F2, F3]
 			}
@@ -351,8 +356,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
 // SetReadTimeout limits every reading operation from now on, each as a whole, to
 // t; zero or less lifts the limit. An operation that is blocked now has t from
-// now on. The last of SetReadTimeout, SetReadDeadline and SetDeadline holds. It
-// costs a few nanoseconds and sets no timer.
+// now on. The last of SetReadTimeout, SetReadDeadline and SetDeadline holds.
+// Between operations it costs a few nanoseconds and sets no timer.
 func (c *Conn) SetReadTimeout(t time.Duration) error {
 	if c.closed.Load() {
 		return c.closedError("set")
@@ -361,7 +366,7 @@ func (c *Conn) SetReadTimeout(t time.Duration) error {
 }
 
 // SetWriteTimeout is to writing what SetReadTimeout is to reading. A Flush that
-// ran out of time has failed for good; over TLS every write has [L6].
+// ran out of time has failed for good; over TLS every write that had begun has [L6].
 func (c *Conn) SetWriteTimeout(t time.Duration) error {
 	if c.closed.Load() {
 		return c.closedError("set")

@@ -21,13 +21,14 @@ func moment() int64 { return int64(time.Since(epoch)) }
 
 // deadline keeps the time limit of one direction of a connection.
 //
-// Setting a timeout stores a number. The timer of the conn beneath is touched
-// only by an operation that is about to block, and only when it would fire too
-// late; one that fires too early is set again by the operation that it woke. A
+// Setting a timeout between operations stores a number. The timer of the conn
+// beneath is touched by an operation that is about to block, and only when it
+// would fire too late; one that fires too early is set again by the operation that it woke. A
 // keep-alive connection so sets a timer once in a timeout, not once a request.
 //
-// setTimeout and setDeadline may be called from any goroutine, the rest only from
-// the one that runs the operation.
+// setTimeout and setDeadline may be called from any goroutine, beginShake and
+// endShake from the one that runs the handshake, the rest only from the one that
+// runs the operation.
 type deadline struct {
 	conn  net.Conn
 	write bool
@@ -65,7 +66,11 @@ func (d *deadline) setTimeout(t time.Duration) error {
 	defer d.mu.Unlock()
 	d.limit.Store(limit) // together with start, for expired
 	d.start = moment()
-	return unlessEnded(d.arm())
+	err := d.arm()
+	if d.exact.Load() && limit >= 0 && !d.busy() && d.armed.Load() != 0 {
+		_ = d.set(0) // the operation has just ended, and end found nothing to lift
+	}
+	return unlessEnded(err)
 }
 
 func (d *deadline) busy() bool { return d.waiting.Load() || d.shaking.Load() }
@@ -75,7 +80,10 @@ func (d *deadline) busy() bool { return d.waiting.Load() || d.shaking.Load() }
 func (d *deadline) setDeadline(t time.Time) error {
 	var limit int64
 	if !t.IsZero() {
-		limit = -max(int64(t.Sub(epoch)), 1)
+		// Not t.Sub(epoch): the wall clock, by which a t without a monotonic reading
+		// is compared, may have been set since the process started.
+		now, left := moment(), int64(time.Until(t))
+		limit = -max(now+min(left, math.MaxInt64-now), 1)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -222,8 +222,8 @@ func (c *Conn) again(err error) error {
 }
 
 // Write flushes what is pending and then writes p [W12]. n counts the bytes of p
-// alone. A timeout leaves the connection usable, unless bytes that were pending
-// have been cut; other errors stay. It is safe for any number of goroutines that
+// alone. Without TLS a timeout leaves the connection usable, unless bytes that were
+// pending have been cut; over TLS see [TLSConn]. Other errors stay. It is safe for any number of goroutines that
 // use no other writer's method. p is not kept [A12].
 func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()

@@ -9,6 +9,10 @@ import (
 	"syscall"
 )
 
+// maxSyscallRead is what one read asks for at most: Darwin and FreeBSD refuse 2 GiB
+// and more, as package internal/poll knows.
+const maxSyscallRead = 1 << 30
+
 // initRaw lets reads wait for the socket's readiness without holding a buffer.
 func (c *Conn) initRaw(s syscall.Conn) {
 	if raw, err := s.SyscallConn(); err == nil {
@@ -39,6 +43,9 @@ func (c *Conn) readReady(fd uintptr) bool {
 	p := c.dst
 	if p == nil {
 		p = c.in.space(c.need)
+	}
+	if len(p) > maxSyscallRead {
+		p = p[:maxSyscallRead]
 	}
 	for {
 		n, err := syscall.Read(int(fd), p)

@@ -13,8 +13,9 @@ import (
 // over TLS has none of these methods, so that a type assertion tells [D6].
 //
 // The first read or write performs the handshake if Handshake was not called. A
-// write that timed out has left a TLS connection useless: every later write
-// fails, and only Close is left [L6].
+// write that timed out after it began has left a TLS connection useless: every
+// later write fails, and only Close is left. A Write whose deadline had already
+// passed is refused before TLS is touched, and does no harm [L6].
 type TLSConn struct {
 	Conn
 	tls         *tlsconn.Conn
@@ -29,7 +30,6 @@ var _ network.ConnTLSer = (*TLSConn)(nil)
 func NewTLSConn(c *tlsconn.Conn) *TLSConn {
 	conn := &TLSConn{tls: c}
 	conn.init(c)
-	conn.rd.exact.Store(true) // until the handshake is complete
 	return conn
 }
 
@@ -54,7 +54,8 @@ func (c *TLSConn) Handshake() error {
 	if err == nil {
 		err = c.tls.Handshake()
 	}
-	c.wr.endShake() // reads bear a timer that fires too early
+	c.rd.shaking.Store(false) // its timer may stay: reads bear one that fires too early
+	c.wr.endShake()
 	switch {
 	case err == nil:
 		c.rd.exact.Store(false)
