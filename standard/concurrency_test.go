@@ -271,6 +271,7 @@ func TestC5_SecondClose(t *testing.T) {
 func TestC6_OperationsAfterClose(t *testing.T) {
 	for _, buffered := range []bool{false, true} {
 		eachTransport(t, func(t *testing.T, a, b *Conn) {
+			buffered := buffered // of this connection
 			if buffered {
 				go writeAllOf(b, "abc")
 				if _, err := a.Peek(3); err != nil {

@@ -340,6 +340,86 @@ func TestT14_ChangesBetweenOperationsAreFree(t *testing.T) {
 	}
 }
 
+// Ten thousand changes set the one timer of the conn as often as is needed, and none
+// of them acts later: what is set at the end is what the last change asked for, or
+// what an operation will set right when it wakes.
+func TestT14_ChangesAreCounted(t *testing.T) {
+	const changes = 10000
+	longer := func(i int) time.Duration { return time.Hour + time.Duration(i) }
+	shorter := func(i int) time.Duration { return time.Hour - time.Duration(i) }
+	timeouts := func(of func(i int) time.Duration) func(*deadline, int) error {
+		return func(d *deadline, i int) error { return d.setTimeout(of(i)) }
+	}
+	deadlines := func(d *deadline, i int) error { return d.setDeadline(time.Now().Add(shorter(i))) }
+	const last = changes - 1
+	for _, tc := range []struct {
+		name          string
+		exact, during bool // an operation
+		change        func(d *deadline, i int) error
+		sets          int
+		at            time.Duration // what the timer is set to then; 0 is not set
+		after         time.Duration // and after the operation
+	}{
+		{"longer timeouts during an operation", false, true, timeouts(longer), 1, longer(0), longer(0)},
+		{"shorter timeouts during an operation", false, true, timeouts(shorter), changes, shorter(last), shorter(last)},
+		{"deadlines during an operation", false, true, deadlines, changes, shorter(last), shorter(last)},
+		{"timeouts between operations", false, false, timeouts(longer), 0, 0, longer(last)},
+		{"deadlines between operations", false, false, deadlines, changes, shorter(last), shorter(last)},
+		{"exact longer timeouts during an operation", true, true, timeouts(longer), changes, longer(last), 0},
+		{"exact shorter timeouts during an operation", true, true, timeouts(shorter), changes, shorter(last), 0},
+		{"exact deadlines during an operation", true, true, deadlines, changes, shorter(last), shorter(last)},
+		{"exact timeouts between operations", true, false, timeouts(longer), 0, 0, 0},
+		{"exact deadlines between operations", true, false, deadlines, changes, shorter(last), shorter(last)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, c := newDeadline(tc.exact)
+				start := time.Now()
+				check := func(when string, sets int, want time.Duration) {
+					t.Helper()
+					at, n := c.get(0)
+					if n != sets {
+						t.Errorf("%s: the timer was set %d times, want %d", when, n, sets)
+					}
+					if want == 0 && !at.IsZero() || want != 0 && !at.Equal(start.Add(want)) {
+						t.Errorf("%s: the timer is set to the start and %v, want %v", when, at.Sub(start), want)
+					}
+				}
+				if tc.during {
+					if err := d.begin(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := range changes {
+					if err := tc.change(d, i); err != nil {
+						t.Fatal(err)
+					}
+				}
+				check("after the changes", tc.sets, tc.at)
+				sets := tc.sets
+				if !tc.during {
+					if err := d.begin(); err != nil {
+						t.Fatal(err)
+					}
+					if tc.at == 0 {
+						sets++ // now it is needed
+					}
+				}
+				d.end()
+				if tc.exact && tc.after == 0 {
+					sets++ // lifted
+				}
+				check("after the operation", sets, tc.after)
+				time.Sleep(24 * time.Hour) // a timer of another kind would have acted
+				check("a day later", sets, tc.after)
+				if _, n := c.get(1); n != 0 {
+					t.Errorf("the other direction's timer was set %d times [T9]", n)
+				}
+			})
+		})
+	}
+}
+
 // An error of the conn's Set methods reaches the caller of the operation that
 // wanted a timer, except that an operation on a conn that has ended says itself how.
 func TestF6_TimerThatCannotBeSet(t *testing.T) {

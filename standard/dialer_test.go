@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -920,7 +921,7 @@ func TestD12_AHundredDialsAtOnce(t *testing.T) {
 	plain := serve(t, &Transporter{}, echo)
 	silent := serve(t, &Transporter{}, func(context.Context, any) error { return nil })
 	refused := refusedAddr(t)
-	fds := openDescriptors()
+	fds, goroutines := openDescriptors(), runtime.NumGoroutine()
 	var d Dialer
 	var wg sync.WaitGroup
 	for i := range 100 {
@@ -961,6 +962,7 @@ func TestD12_AHundredDialsAtOnce(t *testing.T) {
 		settles(t, "connections", 0, s.open)
 	}
 	settles(t, "descriptors above the baseline", 0, func() int { return max(openDescriptors()-fds, 0) })
+	noMoreGoroutines(t, goroutines)
 }
 
 // "DialTimeout honours the tls.Config": what it sends is encrypted, and what it trusts is

@@ -62,13 +62,15 @@
 //
 // A connection that waits holds its goroutine. On TCP and unix sockets of unix systems it
 // holds no buffer; on Windows, over TLS and over any other net.Conn a blocked
-// read holds a block, 4 KiB unless it is told to be larger.
+// read holds a block of 4 to 64 KiB, which follows the sizes of its messages;
+// ReadBufferSize sets its least size.
 //
 // A Transporter serves once. It has no limit on the number of connections, and it
 // does not cancel the context of OnData when the peer goes away.
 //
 // On a TLS connection a write timeout ends all writing, since half a record
-// cannot be taken back.
+// cannot be taken back; only a Write that was refused because its deadline had
+// passed before does not.
 //
 // # Security
 //

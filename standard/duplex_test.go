@@ -317,7 +317,7 @@ func concurrentDuplex(t *testing.T, a, b *Conn, seed uint64) {
 				at += n
 				switch {
 				case isTimeout(err):
-					wantShape(t, err)
+					isTimeoutShape(t, err)
 					if timeouts++; timeouts%100 == 0 {
 						c.SetReadTimeout(late) // the writer may be slow: get on
 					}
@@ -334,14 +334,6 @@ func concurrentDuplex(t *testing.T, a, b *Conn, seed uint64) {
 		if n := c.Len(); n != 0 {
 			t.Errorf("%d bytes too many", n)
 		}
-	}
-}
-
-// wantShape is wantTimeout for goroutines of a test.
-func wantShape(t *testing.T, err error) {
-	t.Helper()
-	if e, ok := err.(interface{ Timeout() bool }); !ok || !e.Timeout() {
-		t.Errorf("%T: %v has no Timeout", err, err)
 	}
 }
 

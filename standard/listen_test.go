@@ -114,7 +114,8 @@ type temporary struct{ error }
 func (temporary) Temporary() bool { return true }
 func (e temporary) Unwrap() error { return e.error }
 
-// KeepAlive is applied to TCP, and other connections do without.
+// Whatever KeepAlive is, connections work, those of other kinds than TCP too. That it
+// is applied is TestKeepAliveIsApplied's, where the system tells.
 func TestKeepAlive(t *testing.T) {
 	for _, keepAlive := range []time.Duration{-1, 0, time.Minute} {
 		s := serve(t, &Transporter{KeepAlive: keepAlive}, echo)

@@ -153,7 +153,7 @@ func (m *readerModel) allowed(op string, n int, err error, expired int) {
 	m.t.Helper()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		mustTimeout(m.t, err)
+		wantTimeout(m.t, err)
 		if m.d != nil && m.d.expired == expired {
 			m.t.Fatalf("%s(%d): %v, and there was no timeout", op, n, err)
 		}

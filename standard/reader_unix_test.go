@@ -21,7 +21,7 @@ func TestP3_WaitingHoldsNoBlock(t *testing.T) {
 						t.Fatal(err)
 					}
 					_, err := op.do(c, 1)
-					mustTimeout(t, err)
+					wantTimeout(t, err)
 					if got := heldBytes(c); got != 0 {
 						t.Fatalf("holds %d bytes", got)
 					}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -158,5 +159,20 @@ func TestW13_FilesGoBySendfile(t *testing.T) {
 				t.Errorf("%d reads and %d writes for %d bytes", reads, writes, len(s.want(body)))
 			}
 		})
+	}
+}
+
+// KeepAlive is the silence before the first probe.
+func TestKeepAliveIdle(t *testing.T) {
+	for _, test := range []struct{ keepAlive, want time.Duration }{
+		{time.Minute, time.Minute},
+		{90 * time.Second, 90 * time.Second},
+		{0, time.Hour}, // the listener's
+	} {
+		nc := withKeepAlive(t, time.Hour, test.keepAlive)
+		got := time.Duration(sockopt(t, nc, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE)) * time.Second
+		if got != test.want {
+			t.Errorf("KeepAlive %v: TCP_KEEPIDLE is %v, want %v", test.keepAlive, got, test.want)
+		}
 	}
 }

@@ -29,16 +29,33 @@ const (
 
 var longAgo = time.Unix(1, 0)
 
-// wantTimeout fails unless err has the one shape of a timeout [R28, T1].
+// wantTimeout ends the test unless err has the one shape of a timeout [R28, T1].
 func wantTimeout(t testing.TB, err error) {
 	t.Helper()
+	if wrong := notTimeout(err); wrong != "" {
+		t.Fatal(wrong)
+	}
+}
+
+// isTimeoutShape is wantTimeout for goroutines beside the test's own, which Fatal is
+// not for, and for tests that can go on.
+func isTimeoutShape(t testing.TB, err error) {
+	t.Helper()
+	if wrong := notTimeout(err); wrong != "" {
+		t.Error(wrong)
+	}
+}
+
+// notTimeout tells what err lacks to be a timeout.
+func notTimeout(err error) string {
 	e, ok := err.(*net.OpError)
 	if !ok {
-		t.Fatalf("got %T: %v, want a *net.OpError", err, err)
+		return fmt.Sprintf("got %T: %v, want a *net.OpError", err, err)
 	}
-	if !e.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%v: Timeout() is %v, os.ErrDeadlineExceeded %v", err, e.Timeout(), errors.Is(err, os.ErrDeadlineExceeded))
+	if is := errors.Is(err, os.ErrDeadlineExceeded); !is || !e.Timeout() {
+		return fmt.Sprintf("%v: Timeout() is %v, os.ErrDeadlineExceeded %v", err, e.Timeout(), is)
 	}
+	return ""
 }
 
 // readOp is a reading operation that blocks until eight bytes are there, or one.
@@ -234,14 +251,34 @@ func TestR28_ShapesOfErrors(t *testing.T) {
 		{"net.OpError wrapped", fmt.Errorf("layer: %w", op(os.ErrDeadlineExceeded)), true},
 		{"by its own word", iotest.ErrTimeout, false}, // it does not say so, in spite of its name
 		{"by Timeout()", saysTimeout{}, true},
+		{"by Timeout() wrapped", fmt.Errorf("layer: %w", saysTimeout{}), true},
 		{"by Timeout() in a net.OpError", op(saysTimeout{}), true},
 		{"joined", errors.Join(io.ErrNoProgress, os.ErrDeadlineExceeded), true},
 		// The system's word for a peer that answers no more: what follows it is an EOF.
 		{"ETIMEDOUT", op(os.NewSyscallError("read", syscall.ETIMEDOUT)), false},
 		{"bare ETIMEDOUT", syscall.ETIMEDOUT, false},
 		{"ECONNRESET", op(os.NewSyscallError("read", syscall.ECONNRESET)), false},
+		{"io.ErrUnexpectedEOF", io.ErrUnexpectedEOF, false},
+		{"io.ErrClosedPipe", io.ErrClosedPipe, false},
 		{"plain", errors.New("broken"), false},
 	} {
+		// Every reader's method, where nothing has come.
+		for _, op := range readerOps {
+			t.Run(tc.name+"/"+op.name, func(t *testing.T) {
+				data := pattern(100)
+				c, _ := scripted(step{err: tc.err}, step{data: data})
+				p, err := op.do(c, 1)
+				if p != nil || !errors.Is(err, tc.err) {
+					t.Fatalf("%q, %v; want nil and %v", p, err, tc.err)
+				}
+				if tc.timeout {
+					wantTimeout(t, err)
+					mustPeek(t, c, len(data), data)
+				} else if p, again := c.Peek(1); p != nil || again != err {
+					t.Errorf("then %q, %v; want nil, and that %v stays", p, again, err)
+				}
+			})
+		}
 		limits := []string{"no limit", "a limit", "a stale timer"}
 		if tc.timeout {
 			limits = limits[:2] // it would look the same as the timer's
@@ -297,6 +334,7 @@ func TestR28_ShapesOfErrors(t *testing.T) {
 						}
 						_, err = c.Peek(8)
 					}
+					mustPeek(t, c, 3, []byte("abc"))
 				})
 			}
 		}
@@ -852,6 +890,39 @@ func TestT11_PassedWriteDeadline(t *testing.T) {
 	}
 }
 
+// The same over a conn that takes deadlines and does not heed them, as a socket whose
+// timer is a little late: the deadline is looked at before anything is written.
+func TestT11_PassedWriteDeadlineOverAConnWithoutTimers(t *testing.T) {
+	for _, op := range writeOps {
+		for _, size := range []int{1, 100 << 10} {
+			for name, set := range map[string]func(c *Conn){
+				"set in the past": func(c *Conn) { c.SetWriteDeadline(longAgo) },
+				"SetDeadline":     func(c *Conn) { c.SetDeadline(longAgo) },
+				"passes now": func(c *Conn) {
+					c.SetWriteDeadline(time.Now().Add(time.Second))
+					time.Sleep(time.Second)
+				},
+			} {
+				t.Run(fmt.Sprintf("%s/%d/%s", op.name, size, name), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						sc := new(scriptConn)
+						c := NewConn(sc)
+						set(c)
+						err := op.do(c, make([]byte, size))
+						wantTimeout(t, err)
+						if e := err.(*net.OpError); e.Op != "write" || e.Net != "script" || e.Addr != (scriptAddr{}) {
+							t.Errorf("%#v does not tell the operation and the connection", e)
+						}
+						if sc.nwrites != 0 {
+							t.Errorf("%d writes, %d bytes", sc.nwrites, len(sc.wire))
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
 // The timeout bounds the whole operation: a peer that drips single bytes, or one
 // that floods so that nothing ever blocks, cannot extend it.
 func TestT12_WholeOperation(t *testing.T) {
@@ -985,8 +1056,8 @@ func TestT13_MaxInt64(t *testing.T) {
 	})
 }
 
-// Ten thousand changes leave no timers and no goroutines behind, and those of a
-// timeout allocate nothing.
+// Ten thousand changes leave no goroutines behind, and those of a timeout allocate
+// nothing. For the timers see TestT14_ChangesAreCounted.
 func TestT14_NothingIsLeftBehind(t *testing.T) {
 	eachTransport(t, func(t *testing.T, a, b *Conn) {
 		before := runtime.NumGoroutine()
@@ -1012,19 +1083,6 @@ func TestT14_NothingIsLeftBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		noMoreGoroutines(t, before)
-	})
-	// A bubble ends only when nothing in it can go on: a goroutine or a timer that
-	// fires would be seen.
-	t.Run("bubble", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			an, _ := pipePair(t)
-			a := NewConn(an)
-			for i := range 10000 {
-				a.SetReadTimeout(time.Duration(i) * time.Second)
-				a.SetDeadline(time.Now().Add(time.Duration(i) * time.Second))
-			}
-			a.SetDeadline(time.Time{})
-		})
 	})
 }
 
@@ -1228,6 +1286,46 @@ func TestT4_StaleWriteTimer(t *testing.T) {
 	}
 }
 
+// A read timer that is still set from before must not fire during a TLS handshake,
+// which could not go on after it: the handshake has the limit that holds now.
+func TestT4_StaleTimerDuringAHandshake(t *testing.T) {
+	for name, do := range map[string]func(c *TLSConn) error{
+		"Handshake": func(c *TLSConn) error { return c.Handshake() },
+		"Peek":      func(c *TLSConn) error { return nil }, // it runs the handshake by itself
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				an, bn := pipePair(t)
+				client, server := unshaken(t, an, bn)
+				if err := server.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if err := server.SetReadTimeout(time.Hour); err != nil {
+					t.Fatal(err)
+				}
+				sent := make(chan error, 1)
+				go func() {
+					time.Sleep(2 * time.Second)
+					_, err := client.Write([]byte("x"))
+					sent <- err
+				}()
+				if err := do(server); err != nil {
+					t.Errorf("Handshake: %v", err)
+				}
+				if p, err := server.Peek(1); string(p) != "x" || err != nil {
+					t.Errorf("Peek: %q, %v", p, err)
+				}
+				bn.Close() // frees the client if the handshake failed
+				if err := <-sent; err != nil {
+					t.Errorf("the client: %v", err)
+				}
+				client.Close()
+				server.Close()
+			})
+		})
+	}
+}
+
 // Over TLS a Flush after one that had little time is not cut short, and between the
 // two no timer is set: TLS answers a key update in a read, and a timeout there would
 // be the end of writing.
@@ -1302,8 +1400,8 @@ func TestF6_SetAndCloseErrorsComeOut(t *testing.T) {
 		"SetReadDeadline":  c.SetReadDeadline(time.Now()),
 		"SetWriteDeadline": c.SetWriteDeadline(time.Now()),
 	} {
-		if !errors.Is(err, errSet) {
-			t.Errorf("%s: %v", name, err)
+		if err != errSet {
+			t.Errorf("%s: %v, want %v", name, err, errSet)
 		}
 	}
 	if err := c.Close(); err != errClose {

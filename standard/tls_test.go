@@ -75,14 +75,6 @@ func eachTLSPair(t *testing.T, f func(t *testing.T, client, server *TLSConn)) {
 	}
 }
 
-// isTimeoutShape fails the test unless err has the one shape of a timeout.
-func isTimeoutShape(t testing.TB, err error) {
-	t.Helper()
-	if op, ok := err.(*net.OpError); !ok || !op.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("got %T %v, want a *net.OpError that is os.ErrDeadlineExceeded", err, err)
-	}
-}
-
 // "Any goroutine may call Handshake, any number of times; the outcome is kept", also
 // while another one peeks, which shakes hands by itself.
 func TestL1_HandshakeFromManyGoroutinesWhileAnotherPeeks(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -272,12 +271,6 @@ func (l *logged) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, nil))
 }
 
-// raceDetector reports whether the race detector slows the tests down.
-func raceDetector() bool {
-	info, _ := debug.ReadBuildInfo()
-	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
 // "Listener returns nil before the listener is open and the listener from then on".
 // Hertz takes nil for a server that is shutting down and answers with Connection: close.
 func TestS1_Listener(t *testing.T) {
@@ -376,6 +369,9 @@ var transients = []struct {
 	{"EMFILE", syscall.EMFILE},
 	{"ENFILE", syscall.ENFILE},
 	{"ECONNABORTED", syscall.ECONNABORTED},
+	{"ECONNRESET", syscall.ECONNRESET},
+	{"EPROTO", syscall.EPROTO},
+	{"EINTR", syscall.EINTR},
 	{"ENOBUFS", syscall.ENOBUFS},
 	{"ENOMEM", syscall.ENOMEM},
 }
@@ -1296,7 +1292,7 @@ func TestS13_NilContextFromAHook(t *testing.T) {
 // memory and the transporter's own table, however the connections end.
 func TestS14_ManyConnectsReturnToTheBaseline(t *testing.T) {
 	total := 10_000
-	if testing.Short() || raceDetector() {
+	if testing.Short() || underRace {
 		total = 1000
 	}
 	sc, cc := trustConfigs(t)
@@ -1813,5 +1809,45 @@ func TestOnDataIsNotCalledForTheEnd(t *testing.T) {
 func TestConnStateString(t *testing.T) {
 	if got := fmt.Sprint(stateNew, stateHandshaking, stateActive, stateIdle, stateClosed); got != "new handshaking active idle closed" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// ReadBufferSize is the least size of the block that a connection reads into: one
+// byte is enough to take it.
+func TestReadBufferSize(t *testing.T) {
+	for _, useTLS := range []bool{false, true} {
+		for _, size := range []int{-1, 0, 1, minBlockSize, minBlockSize + 1, 64 << 10, maxPooledSize, 2*maxPooledSize + 1} {
+			held := make(chan int, 1)
+			tr := &Transporter{ReadBufferSize: size}
+			sc, cc := trustConfigs(t)
+			if useTLS {
+				tr.TLSConfig = sc
+			}
+			s := serve(t, tr, func(_ context.Context, conn any) error {
+				c, ok := conn.(*Conn)
+				if !ok {
+					c = &conn.(*TLSConn).Conn
+				}
+				held <- len(c.in.cur.buf)
+				return io.EOF
+			})
+			config := cc
+			if !useTLS {
+				config = nil
+			}
+			c, err := new(Dialer).DialConnection("tcp", s.addr, time.Minute, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			least := max(size, minBlockSize)
+			if got := <-held; got < least || got > 2*least {
+				t.Errorf("TLS %v, ReadBufferSize %d: the block has %d bytes", useTLS, size, got)
+			}
+			c.Close()
+			s.close(t)
+		}
 	}
 }

@@ -334,3 +334,64 @@ func TestS15_AbstractSocket(t *testing.T) {
 	asks(t, name)
 	s.close(t)
 }
+
+// sockopt reads a socket's option from the system.
+func sockopt(t testing.TB, nc net.Conn, level, option int) (value int) {
+	t.Helper()
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var optErr error
+	if err := raw.Control(func(fd uintptr) {
+		value, optErr = syscall.GetsockoptInt(int(fd), level, option)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if optErr != nil {
+		t.Fatal(optErr)
+	}
+	return value
+}
+
+// withKeepAlive returns an accepted connection of a Transporter with that KeepAlive,
+// whose listener's own setting is another.
+func withKeepAlive(t testing.TB, listener, keepAlive time.Duration) net.Conn {
+	t.Helper()
+	lc := net.ListenConfig{KeepAlive: listener}
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan net.Conn, 1)
+	s := serveOn(t, &Transporter{
+		KeepAlive: keepAlive,
+		OnAccept:  func(nc net.Conn) context.Context { accepted <- nc; return nil },
+	}, ln, echo)
+	c := s.dial(t)
+	if got := ask(t, c, "alive"); got != "alive" {
+		t.Fatalf("got %q", got)
+	}
+	return <-accepted
+}
+
+// KeepAlive makes TCP probe a silent peer, or not, whatever the listener's own
+// setting is; zero leaves that.
+func TestKeepAliveIsApplied(t *testing.T) {
+	for _, test := range []struct {
+		listener, keepAlive time.Duration
+		want                bool
+	}{
+		{-1, time.Minute, true},
+		{time.Hour, time.Minute, true},
+		{time.Hour, -1, false},
+		{-1, -1, false},
+		{time.Hour, 0, true},
+		{-1, 0, false},
+	} {
+		nc := withKeepAlive(t, test.listener, test.keepAlive)
+		if got := sockopt(t, nc, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) != 0; got != test.want {
+			t.Errorf("the listener's %v, KeepAlive %v: SO_KEEPALIVE is %v, want %v", test.listener, test.keepAlive, got, test.want)
+		}
+	}
+}
