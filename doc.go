@@ -34,7 +34,8 @@
 // # Timeouts
 //
 // ReadTimeout limits the wait for the first request of a connection, each read
-// of a request, and the TLS handshake. WriteTimeout limits each Flush. A request or
+// of a request, and the TLS handshake. WriteTimeout limits each Flush, and each
+// MiB of a static file over TCP. A request or
 // an answer that takes many such operations may take longer as a whole.
 // IdleTimeout limits the wait between two requests.
 //

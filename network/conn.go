@@ -16,8 +16,8 @@ import (
 //     and does no I/O for it [R24]. It may come between Peek and Skip [R25].
 //   - Write sends the pending output, then p, and returns how much of p was
 //     sent, exactly, also with an error [W12]. A Write that times out on plain
-//     TCP may be resumed from there; one on TLS may not [L6]. An empty p sends
-//     nothing [W4].
+//     TCP may be resumed from there; one on TLS may not [L6]. An empty p adds
+//     nothing; with nothing pending no system call is made [W4].
 //   - Neither touches p after it has returned, not even after a timeout [A12].
 //   - Close drops what Malloc and WriteBinary left unflushed, sends what a
 //     Flush held back, and ends blocked operations in both directions [C2, C3].
@@ -31,7 +31,8 @@ import (
 //
 // When the peer shuts down its sending side alone, reads end and writes go on
 // [C9]. A connection the peer reset fails with an error for which
-// errors.Is(err, syscall.ECONNRESET) holds [C10].
+// errors.Is(err, syscall.ECONNRESET) holds [C10], on Windows
+// syscall.WSAECONNRESET.
 type Conn interface {
 	// Deadlines are absolute and hold for pending and future operations, as the
 	// net package says; a zero time clears. SetDeadline, SetReadDeadline and

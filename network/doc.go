@@ -6,7 +6,7 @@
 // github.com/cloudwego/hertz/pkg/network, and a test of this module keeps
 // them equal. The comments are the contract, more exact than Hertz leaves it.
 // Ids in brackets, such as [R6], name the clauses of docs/CONTRACT.md; the
-// cases of package networktest carry the same ids.
+// tests that check a clause carry its id.
 //
 // The package holds no code and imports only the standard library.
 //

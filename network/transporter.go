@@ -32,7 +32,7 @@ type Transporter interface {
 
 // OnData serves one connection, and returns when it has no more to do. conn is
 // a [Conn] or a [StreamConn], and ctx is never nil [S2, S13]; it is cancelled
-// when the peer disconnects [S17].
+// when the peer disconnects [S17]; an implementation that cannot tell says so.
 //
 // Whatever it returns, the call is the last use of conn on the callee's part,
 // unless a handler took it over. Either side may close conn, and both may

@@ -14,8 +14,9 @@ type Writer interface {
 	// buf are n [A7], and its content is not defined until it is written.
 	//
 	// Several slices may be outstanding: they are disjoint, and each stays
-	// writable until Flush or Close [A6]. A later write to one never reaches
-	// the wire [A8]. Malloc(0) returns an empty slice; a negative n, or one too
+	// writable until Flush [A6]. After Flush the memory is no longer the
+	// caller's: a write to it does not change what that Flush sent [A8], but may
+	// spoil later output, of any connection. Malloc(0) returns an empty slice; a negative n, or one too
 	// large to provide, is an error and never a panic [W5].
 	Malloc(n int) (buf []byte, err error)
 
