@@ -67,7 +67,8 @@ type Transporter struct {
 	// OnAccept is called with each connection before anything is read from it,
 	// TLS included [S12]. It returns the context of the connection; nil is
 	// context.Background() [S13]. It runs in the connection's own goroutine, so a
-	// slow one delays no other [S11]. Closing the connection refuses it.
+	// slow one delays no other [S11]. Closing the connection refuses it; deadlines
+	// that it sets on the connection do not last.
 	OnAccept func(net.Conn) context.Context
 
 	// OnConnect is called after the TLS handshake, if there is one, and returns
