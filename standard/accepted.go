@@ -30,6 +30,7 @@ type accepted struct {
 	base  *Conn        // the Conn in it
 	tls   *TLSConn     // nil without TLS
 	state atomic.Int32
+	late  atomic.Pointer[lingering] // what keeps the socket open after Close
 }
 
 func (a *accepted) set(s connState) { a.state.Store(int32(s)) }

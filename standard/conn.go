@@ -341,9 +341,18 @@ func (c *Conn) closedError(op string) error {
 // Close closes the connection and drops what was not flushed. Blocked operations
 // end with net.ErrClosed [C2, C3]. Slices from Peek stay valid [A5]. The first
 // call returns the error of the conn beneath; any other is nil [C5].
+//
+// Where a Transporter accepted the connection and bytes that the peer sent are
+// unread, the socket stays open for at most two seconds longer, so that what was
+// flushed last arrives [S22].
 func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil
+	}
+	if a := c.accepted; a != nil {
+		if l := a.linger(); l != nil {
+			defer l.begin(a)
+		}
 	}
 	return c.nc.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -64,6 +65,17 @@ type Transporter struct {
 	// in bytes. Less than 4 KiB is 4 KiB; above 1 MiB blocks are not pooled.
 	ReadBufferSize int
 
+	// MaxConns is how many connections may be open at once. Those beyond it are not
+	// accepted until another one ends: they wait in the listener's backlog [S19].
+	// Zero or less: no limit.
+	MaxConns int
+
+	// CancelOnDisconnect has the context of a connection cancelled as soon as the
+	// peer has gone, by closing its end or its sending side or by a reset, while
+	// OnData runs [S17]. Bytes that wait to be read do not hide it. It works on
+	// Linux, for TCP, unix sockets and TLS over them; elsewhere it does nothing.
+	CancelOnDisconnect bool
+
 	// OnAccept is called with each connection before anything is read from it,
 	// TLS included [S12]. It returns the context of the connection; nil is
 	// context.Background() [S13]. It runs in the connection's own goroutine, so a
@@ -92,6 +104,8 @@ type Transporter struct {
 	stopped  chan struct{} // closed when stopping begins
 	drained  chan struct{} // closed when then the last connection is gone
 	config   *tls.Config   // the clone of TLSConfig
+	slots    chan struct{} // one for each open connection, if MaxConns is set
+	watch    *watcher      // of disconnects; nil if nobody asked
 }
 
 var _ network.Transporter = (*Transporter)(nil)
@@ -145,11 +159,29 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		// Once for all connections: the clone owns the session ticket keys.
 		t.config = tlsconn.ServerConfig(t.TLSConfig)
 	}
+	if t.MaxConns > 0 {
+		t.slots = make(chan struct{}, t.MaxConns)
+	}
+	if t.CancelOnDisconnect {
+		w, err := newWatcher()
+		if err != nil {
+			t.mu.Unlock()
+			return fmt.Errorf("standard: CancelOnDisconnect: %w", err)
+		}
+		t.watch = w
+		defer w.endWhen(t.drained)
+	}
 	t.mu.Unlock()
 
 	var backoff time.Duration
 	for {
+		if !t.takeSlot() {
+			return nil
+		}
 		nc, err := ln.Accept()
+		if err != nil {
+			t.freeSlot()
+		}
 		switch {
 		case err == nil:
 			backoff = 0
@@ -169,6 +201,26 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 			t.log().Error("accepting connections failed and has ended", "error", err)
 			return err
 		}
+	}
+}
+
+// takeSlot waits until one more connection may be open; false says that there
+// will be none.
+func (t *Transporter) takeSlot() bool {
+	if t.slots == nil {
+		return true
+	}
+	select {
+	case t.slots <- struct{}{}:
+		return true
+	case <-t.stopped:
+		return false
+	}
+}
+
+func (t *Transporter) freeSlot() {
+	if t.slots != nil {
+		<-t.slots
 	}
 }
 
@@ -199,6 +251,7 @@ func (t *Transporter) start(nc net.Conn, onData network.OnData) {
 	t.mu.Unlock()
 	if stopping {
 		nc.Close() // it came while Shutdown began [S16]
+		t.freeSlot()
 		return
 	}
 	go t.serve(a, nc, onData)
@@ -239,8 +292,9 @@ func (t *Transporter) serve(a *accepted, nc net.Conn, onData network.OnData) {
 			t.log().Error("a handler panicked; its connection is closed",
 				"remote", nc.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
 		}
-		a.set(stateClosed)
 		a.conn.Close()
+		a.end()
+		a.set(stateClosed)
 		t.forget(a)
 	}()
 	ctx := context.Background()
@@ -270,6 +324,12 @@ func (t *Transporter) serve(a *accepted, nc net.Conn, onData network.OnData) {
 		if got := t.OnConnect(ctx, a.conn); got != nil {
 			ctx = got
 		}
+	}
+	if t.watch != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer t.watch.add(nc, cancel)()
 	}
 	t.loop(ctx, a, nc, onData)
 }
@@ -330,6 +390,7 @@ func (t *Transporter) quiet(msg string, nc net.Conn, err error) {
 }
 
 func (t *Transporter) forget(a *accepted) {
+	t.freeSlot()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.conns, a)
@@ -401,6 +462,7 @@ func (t *Transporter) closeAll() {
 	t.closeEach(func(a *accepted) {
 		a.set(stateClosed)
 		a.conn.Close()
+		a.cut()
 	})
 }
 

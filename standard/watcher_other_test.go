@@ -1,0 +1,5 @@
+//go:build !linux
+
+package standard
+
+func watched(*watcher) int { return 0 }
