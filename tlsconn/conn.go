@@ -208,7 +208,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.layer.setUser(t, tr
 
 // SetWriteDeadline sets the time at which Write ends, also one that is blocked now. The
 // zero time means never. A write that timed out may have sent half a record, and nothing
-// can follow that: every later write returns the same error [L6].
+// can follow that: every later write returns the same error. A Write that begins after the
+// deadline is refused and harms nothing [L6].
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.layer.setUser(t, false, true) }
 
 // Close sends close_notify and closes the conn beneath, whose error it returns. The second

@@ -84,6 +84,15 @@ func (l *layer) setUser(t time.Time, read, write bool) error {
 	return err
 }
 
+// tooLate reports whether the user's write deadline has passed. crypto/tls would make the
+// timeout permanent before it has sent anything [L6].
+func (l *layer) tooLate() bool {
+	l.dmu.Lock()
+	t := l.userWrite
+	l.dmu.Unlock()
+	return !t.IsZero() && !time.Now().Before(t)
+}
+
 func (l *layer) setBudget(d time.Duration) {
 	l.dmu.Lock()
 	defer l.dmu.Unlock()

@@ -27,7 +27,7 @@ var nettestCases = []struct {
 	{"RacyWrite", true, true},
 	{"ReadTimeout", true, true},
 	{"WriteTimeout", true, true},
-	{"PastTimeout", false, false},
+	{"PastTimeout", false, true},
 	{"PresentTimeout", true, true},
 	{"FutureTimeout", false, false},
 	{"CloseTimeout", true, true},

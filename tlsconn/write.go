@@ -2,6 +2,7 @@ package tlsconn
 
 import (
 	"net"
+	"os"
 	"sync"
 )
 
@@ -13,8 +14,9 @@ var scratchPool = sync.Pool{New: func() any { return new([maxPlaintext]byte) }}
 // does not change it.
 //
 // On an error n counts the bytes whose records have left as a whole. Every error is
-// permanent, a timeout included [L6]: the peer cannot find its way in a stream with half a
-// record. After Close, or when Close comes in between, it is net.ErrClosed.
+// permanent, a timeout included: the peer cannot find its way in a stream with half a
+// record. Only a Write whose deadline had passed before it began has sent nothing, and may be
+// repeated [L6]. After Close, or when Close comes in between, it is net.ErrClosed.
 //
 // With the record sizes that crypto/tls varies by default n counts whole 16 KiB pieces, and
 // records are smaller; [ServerConfig] and [ClientConfig] turn that off.
@@ -56,6 +58,9 @@ func (c *Conn) write(p plaintext) (n int64, err error) {
 	defer c.wmu.Unlock()
 	if c.writeClosed {
 		return 0, c.layer.opError("write", errWriteClosed)
+	}
+	if c.layer.tooLate() {
+		return 0, c.layer.timeoutError("write", os.ErrDeadlineExceeded, true)
 	}
 	defer p.free()
 	if c.wholeRecords && p.left <= maxPlaintext {
