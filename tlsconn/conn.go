@@ -136,6 +136,17 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 	return c.handshake(ctx)
 }
 
+// handshakeFor runs the handshake on behalf of a Read or a Write, whose deadline bounds both
+// of its directions [T10]. count is that of the layer.
+func (c *Conn) handshakeFor(count *int) error {
+	if c.handshaken.Load() {
+		return nil
+	}
+	c.layer.awaitHandshake(count, 1)
+	defer c.layer.awaitHandshake(count, -1)
+	return c.handshake(context.Background())
+}
+
 func (c *Conn) handshake(ctx context.Context) error {
 	if c.closed() {
 		return c.layer.opError("tls handshake", net.ErrClosed)
@@ -178,7 +189,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.closed() {
 		return 0, c.layer.opError("read", net.ErrClosed)
 	}
-	if err := c.Handshake(); err != nil {
+	if err := c.handshakeFor(&c.layer.shakingReads); err != nil {
 		return 0, c.readError(err)
 	}
 	n, err := c.tls.Read(p)
@@ -206,8 +217,8 @@ func (c *Conn) SetDeadline(t time.Time) error { return c.layer.setUser(t, true, 
 // time means never. A Read that timed out may be repeated; a handshake that did may not.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.layer.setUser(t, true, false) }
 
-// SetWriteDeadline sets the time at which Write ends, also one that is blocked now. The
-// zero time means never. A write that timed out may have sent half a record, and nothing
+// SetWriteDeadline sets the time at which Write ends, also one that is blocked now, be it in
+// the handshake. The zero time means never. A write that timed out may have sent half a record, and nothing
 // can follow that: every later write returns the same error. A Write that begins after the
 // deadline is refused and harms nothing [L6].
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.layer.setUser(t, false, true) }

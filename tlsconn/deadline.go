@@ -12,6 +12,9 @@ import (
 //
 //	read:  the earlier of the user's and the handshake's
 //	write: the same, or the alert's alone while close_notify is written
+//
+// A handshake that a Read or Write runs both reads and writes, and the limit of that call
+// is one for both.
 type deadlines struct {
 	dmu sync.Mutex
 
@@ -21,6 +24,8 @@ type deadlines struct {
 	shaking  int           // calls of Handshake that are running
 	start    time.Time     // of the first of them
 	complete bool          // the handshake is done, whoever still waits to hear it
+
+	shakingReads, shakingWrites int // Reads and Writes that wait for the handshake
 
 	alert   time.Time // overrides the write deadline
 	closing bool      // the alert's deadline stays
@@ -49,6 +54,12 @@ func (d *deadlines) limit() time.Time {
 func (d *deadlines) apply(raw net.Conn, read, write bool) error {
 	limit := d.limit()
 	r, w := earlier(d.userRead, limit), earlier(d.userWrite, limit)
+	if !d.complete && d.shakingWrites > 0 {
+		r = earlier(r, d.userWrite)
+	}
+	if !d.complete && d.shakingReads > 0 {
+		w = earlier(w, d.userRead)
+	}
 	if !d.alert.IsZero() {
 		w = d.alert
 	}
@@ -76,6 +87,9 @@ func (l *layer) setUser(t time.Time, read, write bool) error {
 	}
 	if write {
 		l.userWrite = t
+	}
+	if !l.complete && l.shakingReads+l.shakingWrites > 0 {
+		read, write = true, true
 	}
 	err := l.apply(l.raw, read, write && l.alert.IsZero())
 	if l.closed.Load() {
@@ -143,6 +157,16 @@ func (l *layer) endHandshake(complete bool) {
 	l.complete = l.complete || complete
 	if inForce && (l.complete || l.shaking == 0) {
 		l.apply(l.raw, true, true) // fails on a conn that has ended, which the next call reports
+	}
+}
+
+// awaitHandshake notes that n more Reads or Writes wait for the handshake.
+func (l *layer) awaitHandshake(count *int, n int) {
+	l.dmu.Lock()
+	defer l.dmu.Unlock()
+	*count += n
+	if !(l.userRead.IsZero() && l.userWrite.IsZero()) {
+		l.apply(l.raw, true, l.alert.IsZero()) // fails on a conn that has ended, as above
 	}
 }
 

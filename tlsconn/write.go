@@ -48,7 +48,7 @@ func (c *Conn) write(p plaintext) (n int64, err error) {
 		return 0, c.layer.opError("write", net.ErrClosed)
 	}
 	defer c.leave()
-	if err := c.Handshake(); err != nil {
+	if err := c.handshakeFor(&c.layer.shakingWrites); err != nil {
 		return 0, err
 	}
 	if p.left == 0 {
