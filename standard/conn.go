@@ -342,9 +342,9 @@ func (c *Conn) closedError(op string) error {
 // end with net.ErrClosed [C2, C3]. Slices from Peek stay valid [A5]. The first
 // call returns the error of the conn beneath; any other is nil [C5].
 //
-// Where a Transporter accepted the connection and bytes that the peer sent are
-// unread, the socket stays open for at most two seconds longer, so that what was
-// flushed last arrives [S22].
+// Where a Transporter accepted the connection, and bytes that the peer sent are
+// unread or much of what was flushed has not been taken, the socket stays open for at
+// most two seconds longer, so that what was flushed last arrives [S22].
 func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil

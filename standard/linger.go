@@ -16,6 +16,10 @@ import (
 const (
 	lingerTime = 2 * time.Second // in all
 
+	// So much output that the peer has not taken is worth lingering for, too: bytes that
+	// come after the close would have the system drop it.
+	lingerUnsent = 64 << 10
+
 	// What comes is dropped as fast as it does only at first: a peer that sends
 	// without end costs at most 13 MiB/s.
 	lingerBlock = 64 << 10
@@ -32,8 +36,8 @@ type lingering struct{ net.Conn }
 // ended: then nobody is left to wait.
 var noLinger = new(lingering)
 
-// linger returns a lingering for the connection if bytes lie unread in its socket,
-// and nil if it can be closed as it is.
+// linger returns a lingering for the connection if bytes lie unread in its socket, or
+// many that the peer has not taken yet, and nil if it can be closed as it is.
 func (a *accepted) linger() *lingering {
 	if connState(a.state.Load()) == stateClosed {
 		return nil // the transporter closes it, for good and at once
@@ -46,7 +50,7 @@ func (a *accepted) linger() *lingering {
 		syscall.Conn
 		File() (*os.File, error)
 	})
-	if !ok || !isStreamSocket(nc) || !unread(s) {
+	if !ok || !isStreamSocket(nc) || !unread(s) && unsent(s) < lingerUnsent {
 		return nil
 	}
 	f, err := s.File()
