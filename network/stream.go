@@ -28,8 +28,9 @@ type StreamConn interface {
 	GetVersion() uint32
 
 	// CloseWithError closes the connection and tells the peer why: the code and
-	// the text reach it, and every waiter on both sides is freed [M10]. A second
-	// call changes nothing.
+	// the text reach it, and every waiter on both sides is freed [M10]. The peer
+	// finds them in the errors of its calls: by errors.As an [ApplicationError]
+	// with the code, and the text in the error's. A second call changes nothing.
 	CloseWithError(err ApplicationError, errMsg string) error
 
 	// LocalAddr returns the local address, also after closing.
@@ -94,7 +95,8 @@ type ReceiveStream interface {
 	StreamID() int64
 
 	// Read fills p from the stream. Once the peer has closed its direction and
-	// everything is read, it returns io.EOF itself, again and again [M7]. After
+	// everything is read, it returns io.EOF itself, again and again [M7]. A
+	// timeout is a net.Error whose Timeout method reports true. After
 	// the peer cancelled the stream, the error has a method Canceled() bool
 	// that reports true [M16].
 	io.Reader

@@ -1,0 +1,1138 @@
+package networktest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing/iotest"
+	"time"
+
+	"github.com/hertznet/hertznet/network"
+)
+
+var writerCases = []connCase{
+	{"W1", 0, outputOfAnySize},
+	{"W2", 0, nothingBeforeFlush},
+	{"W3", 0, orderOfWriters},
+	{"W4", 0, nothingToSend},
+	{"W5", 0, impossibleMallocs},
+	{"W6", 0, emptyWriteBinary},
+	{"W7", 0, shortWrite},
+	{"W8", 0, failedFlushStays},
+	{"W9", 0, prefixOfOutput},
+	{"W10", 0, impossibleWriteCount},
+	{"W11", 0, smallMallocs},
+	{"W12", 0, writeFlushesFirst},
+	{"W13", 0, readFrom},
+	{"W14", 60 * time.Second, slowReader},
+	{"W15", 0, headerAndBody},
+}
+
+var errFault = errors.New("networktest: the fault that was asked for")
+
+// outflow is what a connection was told to send, message by message, and what its
+// peer reads of it in the background.
+type outflow struct {
+	t       *connCheck
+	a       network.Conn
+	source  []byte
+	at      int
+	want    []byte
+	marks   []outflowMark
+	mu      sync.Mutex
+	got     []byte
+	reading *op
+}
+
+// outflowMark is where a message begins, and how it was sent.
+type outflowMark struct {
+	at   int
+	what string
+}
+
+func (t *connCheck) outflow(a, b network.Conn) *outflow {
+	o := &outflow{t: t, a: a, source: pattern(1 << 20)}
+	o.reading = t.spawn(func() {
+		p := make([]byte, 64<<10)
+		for {
+			n, err := b.Read(p)
+			o.mu.Lock()
+			o.got = append(o.got, p[:max(n, 0)]...)
+			o.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	})
+	return o
+}
+
+// mark begins a message.
+func (o *outflow) mark(format string, args ...any) {
+	o.t.step(format, args...)
+	o.marks = append(o.marks, outflowMark{len(o.want), fmt.Sprintf(format, args...)})
+}
+
+// next returns the next n bytes of the message, which the caller sends.
+func (o *outflow) next(n int) []byte {
+	if o.at+n > len(o.source) {
+		o.at = o.at % 7
+	}
+	p := o.source[o.at : o.at+n]
+	o.at += n
+	o.want = append(o.want, p...)
+	return p
+}
+
+// end closes the connection and compares what its peer has read to its end.
+func (o *outflow) end() {
+	idle(func() (int, bool) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.got), len(o.got) >= len(o.want)
+	})
+	o.a.Close()
+	o.t.wait(o.reading)
+	if bytes.Equal(o.got, o.want) {
+		return
+	}
+	at := 0
+	for at < min(len(o.got), len(o.want)) && o.got[at] == o.want[at] {
+		at++
+	}
+	message := 0
+	for message+1 < len(o.marks) && o.marks[message+1].at <= at {
+		message++
+	}
+	from, to := o.marks[message].at, len(o.want)
+	if message+1 < len(o.marks) {
+		to = o.marks[message+1].at
+	}
+	o.t.step("%s", o.marks[message].what)
+	if at == to {
+		o.t.expect(false, "the stream to end there", "%d bytes more", len(o.got)-to)
+	}
+	o.t.expect(false, fmt.Sprintf("its %d bytes as they were sent", to-from), "%d of them, then %d other bytes up to the end of the stream", at-from, len(o.got)-at)
+}
+
+// idle waits for a reader to be done, or for it to make no progress any more. A
+// Close before that may cut off what is still under way.
+func idle(progress func() (n int, done bool)) {
+	for last, still := -1, 0; still < 300; still++ {
+		n, done := progress()
+		if done {
+			return
+		}
+		if n != last {
+			last, still = n, 0
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// onSocket returns a connection whose system calls can be told apart, and its
+// peer: one over a socket and without TLS.
+func (t *connCheck) onSocket() (a, b network.Conn, ok bool) {
+	if t.canWrap() {
+		x, y := tcpPair(t.check)
+		return t.wrap(x), Reference(y), true
+	}
+	a, b = t.pair()
+	if _, secure := a.(network.ConnTLSer); secure || a.LocalAddr() == nil {
+		return a, b, false
+	}
+	switch a.LocalAddr().Network() {
+	case "tcp", "tcp4", "tcp6", "unix":
+		return a, b, true
+	}
+	return a, b, false
+}
+
+// fewestWrites runs f several times and returns the fewest system calls for
+// writing that one took: others on the thread, the runtime's, only add. ok is
+// false if there is no way to know.
+func (t *connCheck) fewestWrites(rounds int, f func()) (fewest int, ok bool) {
+	fewest = maxInt
+	for range rounds {
+		_, writes, counted := systemCalls(f)
+		if !counted {
+			return 0, false
+		}
+		fewest = min(fewest, writes)
+	}
+	return fewest, true
+}
+
+// ways to add to the output.
+type writerWay struct {
+	name  string
+	write func(p []byte)
+}
+
+func (t *connCheck) writerWays(c network.Conn) []writerWay {
+	ways := []writerWay{
+		{"Malloc", func(p []byte) { t.malloc(c, p) }},
+		{"WriteBinary", func(p []byte) { t.writeBinary(c, p) }},
+		{"Write", func(p []byte) {
+			_, err := c.Write(p)
+			t.noError(err)
+		}},
+	}
+	if rf, ok := c.(io.ReaderFrom); ok {
+		ways = append(ways, writerWay{"ReadFrom", func(p []byte) {
+			_, err := rf.ReadFrom(readerOf(bytes.NewReader(p)))
+			t.noError(err)
+		}})
+	}
+	return ways
+}
+
+// W1, with one way of adding in each message: their order is that of W3.
+func outputOfAnySize(t *connCheck) {
+	edges := []int{512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10}
+	if t.short {
+		edges = []int{4 << 10, 8 << 10, 64 << 10}
+	}
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	for _, edge := range edges {
+		for size := edge - 1; size <= edge+1; size++ {
+			for _, before := range []int{0, 1, 4095} {
+				for _, way := range t.writerWays(a)[:2] {
+					o.mark("%s of %d, %d and 1 bytes, and Flush", way.name, before, size)
+					if before > 0 {
+						way.write(o.next(before))
+					}
+					way.write(o.next(size))
+					way.write(o.next(1))
+					t.flush(a)
+				}
+			}
+		}
+	}
+	o.end()
+}
+
+// W2. From outside a moment of silence must do; over a conn of the kit each write
+// shows.
+func nothingBeforeFlush(t *connCheck) {
+	p := pattern(100 << 10)
+	a, b := t.pair()
+	total := 0
+	add := func(write func(network.Conn, []byte), c network.Conn, n int) {
+		write(c, p[:n])
+		total += n
+	}
+	malloc := func(c network.Conn, p []byte) { t.malloc(c, p) }
+	arrived := make(chan struct{})
+	t.spawn(func() {
+		q := make([]byte, 64<<10)
+		if n, err := b.Read(q[:1]); n == 0 || err != nil {
+			return
+		}
+		close(arrived)
+		for {
+			if _, err := b.Read(q); err != nil {
+				return
+			}
+		}
+	})
+	add(malloc, a, 10)
+	add(t.writeBinary, a, 10)
+	add(t.writeBinary, a, len(p))
+	add(malloc, a, len(p))
+	t.step("Malloc and WriteBinary of %d bytes without Flush", total)
+	select {
+	case <-arrived:
+		t.expect(false, "nothing to arrive", "the first byte did")
+	case <-time.After(30 * time.Millisecond):
+	}
+	t.flush(a)
+	<-arrived
+	if !t.canWrap() {
+		return
+	}
+	c, s := t.scripted()
+	total = 0
+	for _, n := range []int{1, 100, 5000, 70_000, len(p)} {
+		for _, write := range []func(network.Conn, []byte){malloc, t.writeBinary} {
+			add(write, c, n)
+			_, writes := s.calls()
+			t.step("Malloc and WriteBinary of %d bytes in all without Flush", total)
+			t.expect(writes == 0, "no write to the conn beneath", "%d with %d bytes", writes, len(s.sent()))
+		}
+	}
+}
+
+// W3: every way after every other one, with a small and a large piece of each.
+func orderOfWriters(t *connCheck) {
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	ways := t.writerWays(a)
+	for _, first := range ways {
+		for _, second := range ways {
+			for _, size := range []int{7, 5003} {
+				o.mark("%s of %d bytes, then %s of %d", first.name, size, second.name, size/2)
+				first.write(o.next(size))
+				second.write(o.next(size / 2))
+			}
+		}
+	}
+	t.flush(a)
+	o.end()
+}
+
+func nothingToSend(t *connCheck) {
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	nothing := func(c network.Conn) {
+		t.step("Flush with nothing pending")
+		t.noError(c.Flush())
+		for _, p := range [][]byte{nil, {}} {
+			t.step("Write of nothing with nothing pending")
+			n, err := c.Write(p)
+			t.noError(err)
+			t.expect(n == 0, "a count of 0", "%d", n)
+		}
+		t.step("Flush with nothing pending")
+		t.noError(c.Flush())
+	}
+	nothing(a)
+	o.mark("a Flush of one byte between those of nothing")
+	t.malloc(a, o.next(1))
+	t.flush(a)
+	nothing(a)
+	o.end()
+	for range 2 {
+		t.step("Flush with nothing pending after Close")
+		t.noError(a.Flush())
+	}
+	if t.canWrap() {
+		c, s := t.scripted()
+		nothing(c)
+		t.malloc(c, []byte("x"))
+		t.flush(c)
+		_, before := s.calls()
+		nothing(c)
+		_, writes := s.calls()
+		t.step("Flush and Write(nil) with nothing pending")
+		t.expect(writes == before && before <= 1, "no write to the conn beneath", "%d", max(writes-before, before-1))
+		c.Close()
+		t.noError(c.Flush())
+		_, writes = s.calls()
+		t.expect(writes == before, "no write to the conn beneath after Close", "%d", writes-before)
+	}
+	if c, _, ok := t.onSocket(); ok {
+		if writes, ok := t.fewestWrites(5, func() { nothing(c) }); ok {
+			t.step("Flush and Write(nil) with nothing pending")
+			t.expect(writes == 0, "no system call", "%d for writing", writes)
+		}
+	}
+}
+
+func impossibleMallocs(t *connCheck) {
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	o.mark("Malloc of 7 bytes and Flush, with Mallocs of impossible counts in between")
+	t.malloc(a, o.next(7))
+	for range 2 {
+		t.step("Malloc(0)")
+		p, err := a.Malloc(0)
+		t.expect(err == nil && len(p) == 0, "no bytes and no error", "%d bytes and %s", len(p), describeError(err))
+	}
+	for _, n := range []int{-1, minInt, minInt + 1, maxInt, maxInt - 1} {
+		t.step("Malloc(%d)", n)
+		p, err := a.Malloc(n)
+		t.expect(err != nil && len(p) == 0, "an error and no bytes", "%d bytes and %s", len(p), describeError(err))
+	}
+	t.flush(a)
+	o.end()
+}
+
+func emptyWriteBinary(t *connCheck) {
+	empty := func(c network.Conn, p []byte) {
+		t.step("WriteBinary of nothing")
+		n, err := c.WriteBinary(p)
+		t.expect(err == nil && n == 0, "0 and no error", "%d and %s", n, describeError(err))
+	}
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	o.mark("two Mallocs, with WriteBinary of nothing before, between and after them, and Flush")
+	empty(a, nil)
+	p := t.malloc(a, o.next(5))
+	empty(a, nil)
+	empty(a, []byte{})
+	q := t.malloc(a, o.next(5))
+	empty(a, nil)
+	copy(p, o.want) // they are still where they were
+	copy(q, o.want[5:])
+	t.flush(a)
+	o.end()
+	if t.canWrap() {
+		c, s := t.scripted()
+		t.flush(c)
+		_, before := s.calls() // none, says W4
+		empty(c, nil)
+		empty(c, []byte{})
+		t.step("WriteBinary(nil) and Flush")
+		t.noError(c.Flush())
+		_, writes := s.calls()
+		t.expect(writes-before == before, "no write to the conn beneath", "%d", writes-before)
+	}
+}
+
+func shortWrite(t *connCheck) {
+	p := pattern(6000)
+	for _, taken := range []int{0, 1, 9} {
+		for _, way := range []string{"Flush of 10 and 5990 bytes", "Write of 6000 bytes", "ReadFrom of 6000 bytes"} {
+			c, s := t.scripted()
+			s.writes = []Step{{N: taken}}
+			var err error
+			switch rf, ok := c.(io.ReaderFrom); {
+			case way[0] == 'F':
+				t.malloc(c, p[:10])
+				t.writeBinary(c, p[10:])
+				t.step("%s, of which the conn beneath takes %d without an error", way, taken)
+				err = c.Flush()
+			case way[0] == 'W':
+				t.step("%s, of which the conn beneath takes %d without an error", way, taken)
+				_, err = c.Write(p)
+			case ok:
+				t.step("%s, of which the conn beneath takes %d without an error", way, taken)
+				_, err = rf.ReadFrom(readerOf(bytes.NewReader(p)))
+			default:
+				continue
+			}
+			t.expect(errors.Is(err, io.ErrShortWrite), "io.ErrShortWrite", "%s", describeError(err))
+		}
+	}
+}
+
+// stays checks that a connection whose Flush has failed writes nothing any more.
+func (t *connCheck) stays(c network.Conn, after string) {
+	for range 2 {
+		for _, try := range []struct {
+			what string
+			do   func() error
+		}{
+			{"a second Flush", c.Flush},
+			{"Malloc and Flush", func() error {
+				p, err := c.Malloc(3)
+				if err == nil {
+					copy(p, "abc")
+					err = c.Flush()
+				}
+				return err
+			}},
+			{"WriteBinary and Flush", func() error {
+				_, err := c.WriteBinary(make([]byte, 5000))
+				if err == nil {
+					err = c.Flush()
+				}
+				return err
+			}},
+			{"Write", func() error {
+				_, err := c.Write([]byte("abc"))
+				return err
+			}},
+		} {
+			t.step("%s, after %s", try.what, after)
+			t.expect(try.do() != nil, "an error again", "none")
+		}
+	}
+}
+
+// stallFlush fills c, whose peer does not read, until a Flush runs out of time,
+// and returns the bytes that were meant to be sent. It reports false where that
+// does not come about in some seconds: timeouts are the business of group T.
+func (t *connCheck) stallFlush(c, peer network.Conn) (sent []byte, ok bool) {
+	first := t.spawn(func() { t.receive(peer, 1) }) // a handshake there may be is over then
+	_, err := c.Write([]byte{1})
+	t.noError(err)
+	t.wait(first)
+	t.step("Flush to a peer that does not read, with a write timeout of 20ms")
+	if c.SetWriteTimeout(20*time.Millisecond) != nil {
+		return nil, false
+	}
+	p := pattern(1 << 20)
+	flush := t.spawn(func() {
+		for range 8 {
+			for range 4 {
+				if _, err = c.WriteBinary(p); err != nil {
+					return
+				}
+				sent = append(sent, p...)
+			}
+			if err = c.Flush(); err != nil {
+				return
+			}
+		}
+	})
+	select {
+	case <-flush.done:
+		return sent, err != nil
+	case <-time.After(3 * time.Second):
+		c.Close()
+		t.wait(flush)
+		return nil, false
+	}
+}
+
+// W8: after a timeout, a peer that is gone, and a failure of the conn beneath.
+func failedFlushStays(t *connCheck) {
+	a, b := t.pair()
+	if _, ok := t.stallFlush(a, b); ok {
+		t.outflow(a, b)
+		_ = a.SetWriteTimeout(0)
+		t.stays(a, "a Flush that ran out of time")
+	}
+
+	a, b = t.pair()
+	t.step("Flush again and again to a peer that has closed")
+	b.Close()
+	var err error
+	for i := 0; i < 500 && err == nil; i++ {
+		var p []byte
+		if p, err = a.Malloc(1000); err == nil {
+			copy(p, "to nobody")
+			err = a.Flush()
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err != nil {
+		t.stays(a, "a Flush to a peer that has closed")
+	}
+	if !t.canWrap() {
+		return
+	}
+	p := pattern(6000)
+	for _, taken := range []int{0, 1, 10} {
+		c, s := t.scripted()
+		s.writes = []Step{{N: taken, Err: errFault}}
+		t.malloc(c, p[:10])
+		t.writeBinary(c, p[10:])
+		t.step("Flush of 6000 bytes, of which the conn beneath takes %d and fails", taken)
+		err := c.Flush()
+		t.expect(err != nil, "an error", "none")
+		before := s.sent()
+		t.stays(c, fmt.Sprintf("a Flush that failed when %d of 6000 bytes were sent", taken))
+		now := s.sent()
+		t.step("Flush and other writes, after a Flush that failed when %d of 6000 bytes were sent", taken)
+		t.expect(len(now) == len(before), "nothing more to be sent", "%d more bytes", len(now)-len(before))
+	}
+	// A Write and a ReadFrom that failed by anything but a timeout stay failed, too.
+	for _, way := range []string{"Write", "ReadFrom"} {
+		c, s := t.scripted()
+		s.writes = []Step{{N: 10, Err: errFault}}
+		var err error
+		t.step("%s of 6000 bytes, of which the conn beneath takes 10 and fails", way)
+		if rf, ok := c.(io.ReaderFrom); way == "Write" {
+			_, err = c.Write(p)
+		} else if ok {
+			_, err = rf.ReadFrom(readerOf(bytes.NewReader(p)))
+		} else {
+			continue
+		}
+		t.expect(err != nil, "an error", "none")
+		before := s.sent()
+		t.stays(c, fmt.Sprintf("a %s that failed when 10 of 6000 bytes were sent", way))
+		t.step("Flush and other writes, after a %s that failed when 10 of 6000 bytes were sent", way)
+		now := s.sent()
+		t.expect(len(now) == len(before), "nothing more to be sent", "%d more bytes", len(now)-len(before))
+	}
+}
+
+// W9: on sockets by a timeout, over a conn of the kit at every write that there is.
+func prefixOfOutput(t *connCheck) {
+	a, b := t.pair()
+	if sent, ok := t.stallFlush(a, b); ok {
+		var got []byte
+		reading := t.spawn(func() { got, _ = io.ReadAll(readerOf(b)) })
+		a.Close()
+		t.wait(reading)
+		t.expect(bytes.HasPrefix(sent, got), fmt.Sprintf("a prefix of the %d bytes to reach the peer", len(sent)), "%s", describeBytes(got, sent))
+	}
+	if !t.canWrap() {
+		return
+	}
+	source := pattern(128 << 10)
+	run := func(script ...Step) ([]byte, int, error) {
+		c, s := t.scripted()
+		s.writes = script
+		at := 0
+		next := func(n int) []byte {
+			at += n
+			return source[at-n : at]
+		}
+		act := func() error {
+			for range 3 {
+				for range 2 {
+					for _, n := range []int{120, 300} {
+						p, err := c.Malloc(n)
+						if err != nil {
+							return err
+						}
+						copy(p, next(n))
+						if _, err := c.WriteBinary(next(5000 + n)); err != nil {
+							return err
+						}
+					}
+				}
+				if err := c.Flush(); err != nil {
+					return err
+				}
+				if _, err := c.Write(next(200)); err != nil {
+					return err
+				}
+				if rf, ok := c.(io.ReaderFrom); ok {
+					if _, err := rf.ReadFrom(readerOf(bytes.NewReader(next(400)))); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}
+		err := act()
+		c.Close()
+		_, writes := s.calls()
+		return s.sent(), writes, err
+	}
+	t.step("Malloc, WriteBinary, Flush, Write and so on")
+	output, writes, err := run()
+	t.noError(err)
+	for k := range writes {
+		for _, taken := range []int{0, 1, 100} {
+			script := make([]Step, k+1)
+			for i := range k {
+				script[i].N = -1
+			}
+			script[k] = Step{N: taken, Err: errFault}
+			t.step("Malloc, WriteBinary, Flush, Write and so on up to an error, with write %d of %d failing after %d bytes", k+1, writes, taken)
+			wire, _, _ := run(script...)
+			t.expect(bytes.HasPrefix(output, wire), fmt.Sprintf("a prefix of the %d bytes that are sent without the failure", len(output)), "%s", describeBytes(wire, output))
+		}
+	}
+}
+
+func impossibleWriteCount(t *connCheck) {
+	p := pattern(6000)
+	for _, n := range []int{-1, minInt, 1 << 20, maxInt} {
+		for _, way := range []string{"Flush", "Write"} {
+			c, s := t.scripted()
+			s.writes = []Step{{N: n, Exact: true}}
+			m := 0
+			var err error
+			if way == "Flush" {
+				t.malloc(c, p[:10])
+				t.writeBinary(c, p[10:])
+			}
+			t.step("%s of 6000 bytes, with a conn beneath that says it took %d", way, n)
+			if way == "Flush" {
+				err = c.Flush()
+			} else {
+				m, err = c.Write(p)
+			}
+			t.expect(err != nil, "an error", "none")
+			t.expect(namesConn(err, n), "an error that names the conn beneath (*networktest.scriptConn) or the count", "%s", describeError(err))
+			t.expect(m >= 0 && m <= len(p), "a count that can be", "%d", m)
+		}
+	}
+}
+
+// namesConn reports whether an error says who returned an impossible count.
+func namesConn(err error, n int) bool {
+	return strings.Contains(err.Error(), "scriptConn") || strings.Contains(err.Error(), strconv.Itoa(n))
+}
+
+func smallMallocs(t *connCheck) {
+	const mallocs = 2000
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	o.mark("%d Mallocs of 10 bytes and Flush", mallocs)
+	for range mallocs {
+		t.malloc(a, o.next(10))
+	}
+	t.flush(a)
+	o.end()
+	few := func(writes int, of string) {
+		t.step("%d Mallocs of 10 bytes and Flush", mallocs)
+		t.expect(writes <= mallocs/10, fmt.Sprintf("at most %d %s", mallocs/10, of), "%d", writes)
+	}
+	if t.canWrap() {
+		c, s := t.scripted()
+		for range mallocs {
+			t.malloc(c, o.source[:10])
+		}
+		t.flush(c)
+		_, writes := s.calls()
+		few(writes, "writes to the conn beneath")
+	}
+	if c, peer, ok := t.onSocket(); ok {
+		t.outflow(c, peer)
+		writes, ok := t.fewestWrites(3, func() {
+			for range mallocs {
+				t.malloc(c, o.source[:10])
+			}
+			t.flush(c)
+		})
+		if ok {
+			few(writes, "system calls")
+		}
+	}
+}
+
+// quotaConn takes so many bytes, however they are cut, and then fails.
+type quotaConn struct {
+	scriptConn
+	quota int
+}
+
+func (c *quotaConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := min(c.quota, len(p))
+	c.quota -= n
+	c.wire = append(c.wire, p[:n]...)
+	if n < len(p) {
+		return n, errFault
+	}
+	return n, nil
+}
+
+func writeFlushesFirst(t *connCheck) {
+	a, b := t.pair()
+	o := t.outflow(a, b)
+	for _, n := range []int{1, 5000, 70_000} {
+		o.mark("Malloc of 10 bytes, then Write of %d", n)
+		t.malloc(a, o.next(10))
+		m, err := a.Write(o.next(n))
+		t.expect(err == nil && m == n, fmt.Sprintf("%d and no error", n), "%d and %s", m, describeError(err))
+	}
+	o.end()
+	t.writeOutOfTime()
+	if !t.canWrap() {
+		return
+	}
+	p := pattern(80_000)
+	for _, size := range []int{10, 70_000} {
+		for _, quota := range []int{0, 7, 10, 11, 15, 19, size + 9, size + 10} {
+			s := &quotaConn{quota: quota}
+			c := t.wrap(s)
+			t.malloc(c, p[:10])
+			t.step("Malloc of 10 bytes, then Write of %d, with a conn beneath that takes %d and fails", size, quota)
+			n, err := c.Write(p[10 : 10+size])
+			want := max(min(quota, size+10)-10, 0)
+			t.expect(n == want && (err == nil) == (want == size), fmt.Sprintf("a count of %d, and an error for less than %d", want, size), "%d and %s", n, describeError(err))
+		}
+	}
+}
+
+// writeOutOfTime is W12 for a timeout, from which a Write may go on at n, or may
+// not where that is declared.
+func (t *connCheck) writeOutOfTime() {
+	const first = 10_000 // what the peer reads before it pauses
+	a, b := t.pair()
+	all := pattern(16 << 20)
+	var got []byte
+	goOn := make(chan struct{})
+	reading := t.spawn(func() {
+		got = t.receive(b, first)
+		select {
+		case <-goOn:
+		case <-t.ctx.Done():
+			return
+		}
+		rest, _ := io.ReadAll(readerOf(b))
+		got = append(got, rest...)
+	})
+	if a.SetWriteTimeout(30*time.Millisecond) != nil {
+		return
+	}
+	n := 0
+	var err error
+	t.step("Write of 16 MiB to a peer that reads %d bytes, with a write timeout of 30ms", first)
+	write := t.spawn(func() { n, err = a.Write(all) })
+	select {
+	case <-write.done:
+	case <-time.After(3 * time.Second):
+		return // timeouts are the business of group T
+	}
+	if !looksLikeTimeout(err) {
+		return
+	}
+	t.expect(n >= 0 && n < len(all), "fewer than all bytes", "%d", n)
+	close(goOn)
+	t.noError(a.SetWriteTimeout(0))
+	t.step("Write of the rest, after one of 16 MiB that ran out of time at %d", n)
+	m, err := a.Write(all[n:])
+	if t.behavior().PermanentWriteTimeout {
+		t.expect(err != nil, "an error, since Behavior.PermanentWriteTimeout is declared", "none")
+		return
+	}
+	t.expect(err == nil && m == len(all)-n, fmt.Sprintf("%d and no error", len(all)-n), "%d and %s", m, describeError(err))
+	a.Close()
+	t.wait(reading)
+	t.equal(got, all)
+}
+
+// W13, where there is a ReadFrom.
+func readFrom(t *connCheck) {
+	a, b := t.pair()
+	if _, ok := a.(io.ReaderFrom); !ok {
+		t.notApplicable("a %T has no ReadFrom", a)
+	}
+	t.readFromSources(a, b)
+	t.readFromErrors()
+	t.readFromSlowSource()
+	t.readFromBounded()
+	if !t.canWrap() {
+		return
+	}
+	p := pattern(100_000)
+	for _, quota := range []int{0, 9, 10, 11, 99_999} {
+		s := &quotaConn{quota: quota}
+		c := t.wrap(s)
+		t.malloc(c, p[:10])
+		t.step("Malloc of 10 bytes, then ReadFrom of %d, with a conn beneath that takes %d and fails", len(p)-10, quota)
+		n, err := c.(io.ReaderFrom).ReadFrom(bytes.NewReader(p[10:]))
+		want := int64(max(quota-10, 0))
+		t.expect(err != nil && n == want, fmt.Sprintf("%d and an error", want), "%d and %s", n, describeError(err))
+	}
+	s := &sizedConn{}
+	c := t.wrap(s)
+	t.step("ReadFrom of 3 MiB of memory")
+	n, err := c.(io.ReaderFrom).ReadFrom(bytes.NewReader(make([]byte, 3<<20)))
+	t.expect(err == nil && n == 3<<20, "all of it", "%d and %s", n, describeError(err))
+	t.expect(s.largest <= 1<<20, "writes of at most 1 MiB", "one of %d bytes", s.largest)
+	t.readFromSendsFiles()
+}
+
+// sizedConn takes everything and notes how large the largest write is.
+type sizedConn struct {
+	scriptConn
+	largest int
+}
+
+func (c *sizedConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.largest = max(c.largest, len(p))
+	return len(p), nil
+}
+
+// tempFile opens a file with the bytes given.
+func (t *connCheck) tempFile(p []byte) *os.File {
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, p, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// readFromSources reads from every kind of source, with output pending.
+func (t *connCheck) readFromSources(a, b network.Conn) {
+	o := t.outflow(a, b)
+	send := func(name string, r io.Reader, p []byte) {
+		o.mark("Malloc of 3 bytes, then ReadFrom of %s of %d bytes", name, len(p))
+		t.malloc(a, o.next(3))
+		o.want = append(o.want, p...)
+		t.step("%s", o.marks[len(o.marks)-1].what)
+		n, err := a.(io.ReaderFrom).ReadFrom(r)
+		t.expect(err == nil && n == int64(len(p)), fmt.Sprintf("%d and no error", len(p)), "%d and %s", n, describeError(err))
+	}
+	sizes := []int{0, 1, 32<<10 + 1, 200_000}
+	if !t.short {
+		sizes = append(sizes, 1<<20)
+	}
+	for _, size := range sizes {
+		p := o.source[:size]
+		few, half := p[:min(size, 1000)], p[:size/2]
+		send("a bytes.Reader", bytes.NewReader(p), p)
+		send("a plain reader", readerOf(bytes.NewReader(p)), p)
+		send("a reader of one byte at a time", iotest.OneByteReader(bytes.NewReader(few)), few)
+		send("a reader of data with EOF", iotest.DataErrReader(bytes.NewReader(p)), p)
+		send("a reader that returns nothing at times", &emptySource{r: bytes.NewReader(few), times: 10}, few)
+		send("an io.LimitedReader", io.LimitReader(bytes.NewReader(p), int64(len(half))), half)
+		send("a file", t.tempFile(p), p)
+		send("an io.LimitedReader larger than its file", io.LimitReader(t.tempFile(p), 1<<60), p)
+		f := t.tempFile(p)
+		send("an io.LimitedReader of a file, used up", io.LimitReader(f, 0), nil)
+		first := &io.LimitedReader{R: f, N: int64(len(half))}
+		send("an io.LimitedReader of the first half of a file", first, half)
+		t.expect(first.N == 0, "the io.LimitedReader to be used up", "N is %d", first.N)
+		send("the second half of a file", f, p[len(half):])
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.track(r)
+		t.spawn(func() {
+			_, _ = w.Write(p)
+			w.Close()
+		})
+		send("a pipe", r, p)
+	}
+	o.end()
+}
+
+// emptySource returns (0, nil) so many times before each byte; for ever if times is
+// less than zero, but not so long that a caller who never gives up hangs.
+type emptySource struct {
+	r     io.Reader
+	times int
+	left  int
+	calls int
+}
+
+var errStillAsked = errors.New("networktest: it was read again and again")
+
+func (e *emptySource) Read(p []byte) (int, error) {
+	if e.calls++; e.calls > 100_000 {
+		return 0, errStillAsked
+	}
+	if e.times < 0 {
+		return 0, nil
+	}
+	if e.left > 0 {
+		e.left--
+		return 0, nil
+	}
+	e.left = e.times
+	return e.r.Read(p[:min(len(p), 1)])
+}
+
+// readFromErrors checks what comes of sources that fail, after which the
+// connection goes on.
+func (t *connCheck) readFromErrors() {
+	a, b := t.pair()
+	rf := a.(io.ReaderFrom)
+	o := t.outflow(a, b)
+	for _, n := range []int{0, 10, 50_000} {
+		for _, test := range []struct {
+			what string
+			end  io.Reader
+			want error
+		}{
+			{"fails", iotest.ErrReader(errFault), errFault},
+			{"returns nothing for ever", &emptySource{times: -1}, io.ErrNoProgress},
+		} {
+			o.mark("ReadFrom of a source that %s after %d bytes", test.what, n)
+			m, err := rf.ReadFrom(io.MultiReader(bytes.NewReader(o.next(n)), test.end))
+			t.expect(m == int64(n) && errors.Is(err, test.want), fmt.Sprintf("%d and %v", n, test.want), "%d and %s", m, describeError(err))
+		}
+	}
+	o.mark("ReadFrom of a source whose data come with its error")
+	script := &scriptConn{reads: []Step{{Data: o.next(10), Err: errFault}}}
+	m, err := rf.ReadFrom(readerOf(script))
+	t.expect(m == 10 && errors.Is(err, errFault), "10 and its error", "%d and %s", m, describeError(err))
+	name := filepath.Join(t.TempDir(), "unreadable")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.Write(pattern(100))
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	o.mark("ReadFrom of a file that is open for writing alone")
+	m, err = rf.ReadFrom(f)
+	t.expect(m == 0 && err != nil, "0 and an error", "%d and %s", m, describeError(err))
+	o.mark("Malloc and Flush, after sources that failed")
+	t.malloc(a, o.next(10))
+	t.flush(a)
+	o.end()
+}
+
+// readFromSlowSource has a source that takes longer than the write timeout, which
+// is for each write alone. The best of several attempts counts.
+func (t *connCheck) readFromSlowSource() {
+	var n int64
+	var err error
+	for _, timeout := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond} {
+		a, b := t.pair()
+		t.outflow(a, b)
+		if a.SetWriteTimeout(timeout) != nil {
+			return
+		}
+		t.step("ReadFrom of a source that pauses for %v in all, with a write timeout of %v", timeout*3, timeout)
+		n, err = a.(io.ReaderFrom).ReadFrom(&slowSource{left: 6, pause: timeout / 2})
+		if err == nil && n == 6 {
+			return
+		}
+	}
+	t.expect(false, "6 and no error: each write has the timeout for itself", "%d and %s", n, describeError(err))
+}
+
+type slowSource struct {
+	left  int
+	pause time.Duration
+}
+
+func (s *slowSource) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	s.left--
+	time.Sleep(s.pause)
+	p[0] = 'x'
+	return 1, nil
+}
+
+// readFromBounded looks at the memory while a large source is read.
+func (t *connCheck) readFromBounded() {
+	size := int64(32 << 20)
+	if t.short {
+		size = 16 << 20
+	}
+	var grown int64
+	for range 2 { // something else in the process may have grown
+		a, b := t.pair()
+		t.spawn(func() { _, _ = io.Copy(io.Discard, readerOf(b)) })
+		t.step("ReadFrom of %d MiB", size>>20)
+		s := &meteredSource{left: size, size: size}
+		n, err := a.(io.ReaderFrom).ReadFrom(s)
+		t.expect(err == nil && n == size, "all of it", "%d and %s", n, describeError(err))
+		a.Close()
+		if grown = s.grown; grown < size/2 {
+			return
+		}
+	}
+	t.expect(false, fmt.Sprintf("memory that does not grow with the source of %d MiB", size>>20), "%d MiB more in use", grown>>20)
+}
+
+// meteredSource looks how much memory is in use when it is read.
+type meteredSource struct {
+	left, size int64
+	base, next int64
+	grown      int64
+}
+
+func (s *meteredSource) Read(p []byte) (int, error) {
+	if done := s.size - s.left; done >= s.next {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if done == 0 {
+			s.base = int64(m.HeapAlloc)
+		}
+		s.grown = max(s.grown, int64(m.HeapAlloc)-s.base)
+		s.next += s.size / 4
+		if s.left == 0 {
+			s.next = s.size + 1
+		}
+	}
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), s.left))
+	clear(p[:n])
+	s.left -= int64(n)
+	return n, nil
+}
+
+// readFromSendsFiles notes how many system calls a file takes. It is no verdict,
+// since there may be something between the socket and what is judged.
+func (t *connCheck) readFromSendsFiles() {
+	x, y := tcpPair(t.check)
+	c := t.wrap(x)
+	t.spawn(func() { _, _ = io.Copy(io.Discard, readerOf(y)) })
+	t.step("ReadFrom of an io.LimitedReader of a file over TCP")
+	r := io.LimitReader(t.tempFile(make([]byte, 4<<20)), 4<<20)
+	reads, writes, ok := systemCalls(func() {
+		_, err := c.(io.ReaderFrom).ReadFrom(r)
+		t.noError(err)
+	})
+	if ok && writes > 0 {
+		t.measured("a file of 4 MiB took %d system calls for reading and %d for writing; sendfile, which counts as both, takes a few", reads, writes)
+	}
+}
+
+func slowReader(t *connCheck) {
+	total := 64 << 20
+	if t.short {
+		total = 8 << 20
+	}
+	a, b := t.pair()
+	chunk := pattern(1 << 20)
+	var arrived atomic.Int64
+	var wrong string
+	reading := t.spawn(func() {
+		p := make([]byte, 20_001)
+		for at := 0; at < total; arrived.Store(int64(at)) {
+			n, err := b.Read(p)
+			for q := p[:max(n, 0)]; len(q) > 0; {
+				k := min(len(q), len(chunk)-at%len(chunk))
+				if !bytes.Equal(q[:k], chunk[at%len(chunk):at%len(chunk)+k]) {
+					wrong = fmt.Sprintf("other bytes somewhere from byte %d on", at)
+					return
+				}
+				q, at = q[k:], at+k
+			}
+			if err != nil {
+				wrong = fmt.Sprintf("%d bytes and %s", at, describeError(err))
+				return
+			}
+			if rand.IntN(100) == 0 {
+				runtime.Gosched()
+			}
+		}
+	})
+	const flushed = 8 << 20
+	for range total / flushed {
+		for range flushed / len(chunk) {
+			t.writeBinary(a, chunk)
+		}
+		t.step("Flush of 8 MiB, one of many, to a peer that reads 20,001 bytes at a time")
+		if err := a.Flush(); !reading.returned() {
+			t.noError(err)
+		}
+	}
+	idle(func() (int, bool) { return int(arrived.Load()), reading.returned() })
+	a.Close()
+	t.wait(reading)
+	t.step("WriteBinary of 1 MiB and Flush of 8 MiB each, %d MiB in all, to a peer that reads 20,001 bytes at a time", total>>20)
+	t.expect(wrong == "", "all bytes as they were sent", "%s", wrong)
+}
+
+// W15 on Linux, where the kernel counts system calls by thread. The records of TLS
+// are the business of group L.
+func headerAndBody(t *connCheck) {
+	a, b, ok := t.onSocket()
+	if !ok {
+		t.notApplicable("the connection is not a bare socket whose system calls could be counted")
+	}
+	t.outflow(a, b)
+	p := pattern(10_000)
+	for _, body := range []int{100, 5000, 9000} {
+		writes, ok := t.fewestWrites(10, func() {
+			t.malloc(a, p[:200])
+			t.writeBinary(a, p[:body])
+			t.flush(a)
+		})
+		if !ok {
+			t.notApplicable("the system does not count system calls")
+		}
+		if writes == 0 {
+			t.notApplicable("the kernel does not count the connection's system calls for writing, or another thread makes them")
+		}
+		t.step("Malloc of 200 bytes, WriteBinary of %d, Flush", body)
+		t.expect(writes == 1, "one system call", "%d", writes)
+	}
+}

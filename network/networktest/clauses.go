@@ -1,0 +1,200 @@
+package networktest
+
+// clauses are those of docs/CONTRACT.md, word for word; a test compares them.
+var clauses = []Clause{
+
+	// R. Reader.
+	{"R1", `Peek(n) with n <= Len does no I/O and never fails, not even with an error pending; the slice's length and capacity are n.`, false},
+	{"R2", `Peek(n) waits for all n bytes, though they arrive one at a time.`, false},
+	{"R3", `Peek does not advance: the same bytes come again.`, false},
+	{"R4", `Peek(0) is empty with a nil error in every state: fresh, at the end, after an error, after Close.`, false},
+	{"R5", `Peek of a negative count is an error.`, true},
+	{"R6", "A Peek that the stream ends short of returns what there is with a bare `io.EOF`.", true},
+	{"R7", `After any error, Peek(Len()) still returns the buffered bytes.`, false},
+	{"R8", `The end of the stream is reported as often as it is asked for.`, false},
+	{"R9", `Peek is right at every read offset, for counts just below, at and above a block, and above two.`, false},
+	{"R10", `Memory may grow while the unread bytes lie at the end of a block.`, false},
+	{"R11", `Peek(1<<40) and Peek(MaxInt) take memory for what arrives, not for what was asked.`, true},
+	{"R12", `Hertz's way to read a header, Peek(1), Peek(Len()+1) and so on, copies and holds a bounded amount over 1 MiB.`, false},
+	{"R13", `Skip(n) passes over exactly n bytes.`, false},
+	{"R14", `Skip of a negative count is an error and moves nothing.`, true},
+	{"R15", `Skip of more than is buffered reads and drops, with one block at most.`, false},
+	{"R16", "ReadByte returns the bytes in their order, and at the end `io.EOF`.", false},
+	{"R17", `What ReadBinary returns belongs to the caller and outlives Release.`, false},
+	{"R18", `ReadBinary(0) is empty and nil; of a negative count it is an error.`, true},
+	{"R19", `A ReadBinary that comes short consumes nothing.`, true},
+	{"R20", `ReadBinary of a huge count takes memory for what arrives.`, false},
+	{"R21", `Len counts the unread bytes in the buffer, without I/O.`, false},
+	{"R22", `Release keeps unread bytes.`, false},
+	{"R23", `Release may be called on a fresh connection, twice, at the end of the stream and after Close.`, false},
+	{"R24", `Read(nil) is (0, nil). Read returns what is buffered without blocking, and (0, nil) never for a p that is not empty.`, true},
+	{"R25", `Read may come between a Peek and its Skip, and takes from the same stream.`, false},
+	{"R26", "`testing/iotest.TestReader` passes.", false},
+	{"R27", `Every kind of odd reader beneath (one byte, half, data with the error, timeouts) gives the right bytes in every style of reading.`, false},
+	{"R28", "A timeout returns nil and a `*net.OpError` with Timeout() true that is `os.ErrDeadlineExceeded`; on any error but EOF the slice is nil and the bytes stay.", false},
+
+	// A. Aliasing.
+	{"A1", `A Peeked slice does not change through Peek, a larger Peek, Skip, ReadByte, ReadBinary and Read, until Release.`, true},
+	{"A2", `Appending to a Peeked slice cannot reach the stream.`, false},
+	{"A3", `Writing on the connection does not touch what was Peeked from it.`, false},
+	{"A4", `Nor do other connections at work on the same pool.`, false},
+	{"A5", `Nor does Close, by either side.`, false},
+	{"A6", `Slices of successive Mallocs are disjoint, and the earlier stay writable until Flush.`, false},
+	{"A7", `The capacity of what Malloc returns is n.`, false},
+	{"A8", `What is written to a Malloced slice after its Flush does not change what that Flush sent. The memory is no longer the caller's: such a write may spoil later output.`, false},
+	{"A9", `WriteBinary does not modify its argument.`, false},
+	{"A10", `WriteBinary's argument is forgotten once Flush has returned, failed or not.`, false},
+	{"A11", `All this holds on both sides of the size from which WriteBinary stops copying.`, false},
+	{"A12", `Read and Write do not touch p after they have returned, not even after a timeout.`, false},
+	{"A13", `A Peeked slice may be given to WriteBinary and released before Flush: its bytes arrive as they were.`, true},
+
+	// W. Writer.
+	{"W1", `Output of sizes around a block's end arrives whole.`, false},
+	{"W2", `Nothing is on the wire before Flush.`, false},
+	{"W3", `Malloc, WriteBinary, Write and ReadFrom keep the order of their calls.`, false},
+	{"W4", `With nothing pending, Flush and Write(nil) make no system call; a Flush of nothing is nil after Close, too.`, false},
+	{"W5", `Malloc(0) is empty; a negative count and one too large are errors.`, true},
+	{"W6", `WriteBinary(nil) adds nothing.`, false},
+	{"W7", "A layer beneath that takes less than it was given, without an error, is `io.ErrShortWrite`.", true},
+	{"W8", `A failed Flush stays failed, and no byte is sent twice.`, true},
+	{"W9", `Wherever a write fails, the peer has a prefix of the output.`, false},
+	{"W10", `An impossible count from the layer beneath is an error that names it.`, false},
+	{"W11", `Many small Mallocs leave in few writes.`, false},
+	{"W12", `Write sends what is pending first; its n is exact, also with an error.`, false},
+	{"W13", "ReadFrom: an exact count; the source's EOF is nil and its error is returned; `io.ErrNoProgress`; what is pending goes first; bounded memory; sendfile for a regular file to a TCP socket, behind an `io.LimitedReader` as well; each write, of at most 1 MiB, is an operation of its own for the write timeout.", false},
+	{"W14", `64 MiB reach a slow reader unharmed.`, false},
+	{"W15", `A header and its body leave in one system call, or in one TLS record where they fit.`, false},
+
+	// T. Timeouts.
+	{"T1", "A timeout is as exact as the scheduler, and `os.ErrDeadlineExceeded` by errors.Is.", true},
+	{"T2", `After a read timeout the next read may succeed.`, true},
+	{"T3", `Bytes that came before a timeout stay.`, false},
+	{"T4", `Each operation has the whole timeout for itself.`, true},
+	{"T5", `Zero and negative values lift the limit.`, false},
+	{"T6", `What is buffered is returned though the deadline has passed.`, false},
+	{"T7", `A deadline set in the past wakes a blocked Peek.`, true},
+	{"T8", `The last call wins.`, false},
+	{"T9", `The two directions are independent.`, false},
+	{"T10", `A Flush to a peer that does not read ends.`, false},
+	{"T11", `After a write deadline, a write that would fit fails as well.`, true},
+	{"T12", `A peer that sends single bytes cannot stretch one operation.`, false},
+	{"T13", `math.MaxInt64 is no limit, and no overflow.`, false},
+	{"T14", `Ten thousand changes leave no timers behind.`, false},
+	{"T15", `A changed timeout reaches the operation that is blocked now.`, false},
+
+	// C. Concurrency and Close.
+	{"C1", `4 MiB each way at once, without a race.`, false},
+	{"C2", `Close during a blocked Peek ends it with net.ErrClosed.`, false},
+	{"C3", `Close during a blocked Flush does, too.`, false},
+	{"C4", `Close may be called by many goroutines at once.`, false},
+	{"C5", `A second Close is nil.`, false},
+	{"C6", `Operations after Close are net.ErrClosed, and no panic.`, true},
+	{"C7", `The Set methods may be called during I/O.`, false},
+	{"C8", `The addresses outlive Close.`, false},
+	{"C9", `When the peer closes its sending side, reads end and writes go on.`, false},
+	{"C10", `A reset is ECONNRESET by errors.Is.`, false},
+	{"C11", "`nettest.TestConn` passes, 11 of 11 over TCP, unix sockets and net.Pipe. Over TLS all but FutureTimeout and ConcurrentMethods are required: where a deadline happens to find a write half-way, these write on [L6].", false},
+	{"C12", `A connection that is dropped without Close leaks nothing.`, false},
+
+	// D. Dialer.
+	{"D1", `IPv4, IPv6 and unix sockets.`, false},
+	{"D2", `A refused connection is an error and a nil interface.`, true},
+	{"D3", `The timeout covers lookup, connect and TLS handshake together, and its error says Timeout().`, false},
+	{"D4", `A timeout of zero or less is none.`, false},
+	{"D5", `An unknown network is an error.`, false},
+	{"D6", `A connection over TLS is a ConnTLSer; one without TLS is not.`, false},
+	{"D7", `A bad certificate is crypto/tls's error, bare, and the descriptor is closed.`, false},
+	{"D8", `AddTLS on a connection with buffered bytes loses none.`, false},
+	{"D9", `TLS inside of TLS works, as through an HTTPS proxy.`, false},
+	{"D10", `AddTLS has a time limit, and closes the connection when it fails.`, false},
+	{"D11", `A tls.Config is not changed; an empty ServerName is the address's host.`, false},
+	{"D12", `A hundred dials at once leak no descriptor.`, false},
+	{"D13", `DialTimeout honours its tls.Config.`, true},
+
+	// L. TLS.
+	{"L1", `Handshake may be called again, by many at once, and costs next to nothing when it is done.`, false},
+	{"L2", `ALPN and ConnectionState tell what was agreed on.`, false},
+	{"L3", `A stalled peer ends at the handshake timeout, on both sides.`, false},
+	{"L4", `A client that speaks plain text is a bare tls.RecordHeaderError value with its Conn set.`, false},
+	{"L5", "close_notify is `io.EOF`; a stream that is cut is `io.ErrUnexpectedEOF`.", false},
+	{"L6", `A write timeout is permanent once the write has begun, and the documentation says so. A Write whose deadline had passed before it began has cut nothing and may be repeated.`, false},
+	{"L7", `Close returns though a write is blocked.`, false},
+	{"L8", `Peek goes across records.`, false},
+	{"L9", `Floods of empty and one-byte records do no harm.`, false},
+	{"L10", `Session resumption, mutual TLS, and a new certificate without a restart.`, false},
+
+	// S. Transporter.
+	{"S1", `Listener() is nil before there is a listener, and the listener afterwards.`, false},
+	{"S2", `OnData gets a Conn and a context that is not nil.`, false},
+	{"S3", `When Accept fails for EMFILE, ENFILE, ECONNABORTED, ENOBUFS or ENOMEM, serving backs off and goes on.`, true},
+	{"S4", `A permanent error is returned; there is no panic.`, false},
+	{"S5", `Close may come before, during and after serving.`, false},
+	{"S6", `Shutdown closes idle connections at once and waits for active ones.`, true},
+	{"S7", `When its context ends, Shutdown returns exactly ctx.Err().`, false},
+	{"S8", `Shutdown may be called twice, and by many at once.`, false},
+	{"S9", `The listener is closed once.`, false},
+	{"S10", `A panic in OnData is logged and closes that connection only.`, true},
+	{"S11", `A slow hook or handshake does not hold up Accept.`, true},
+	{"S12", `OnAccept runs before TLS, OnConnect after the handshake.`, false},
+	{"S13", `A nil context from a hook does no harm.`, false},
+	{"S14", `Ten thousand connections leave nothing behind.`, false},
+	{"S15", `A unix socket's file is removed only if nobody answers on it; a listener that was passed in is left alone.`, true},
+	{"S16", `Accept and Shutdown may race.`, false},
+	{"S17", "The peer's disconnect cancels the context, over TCP and TLS, within 20 ms.", false},
+	{"S18", `A first connection that says nothing, and a stalled handshake, are closed at the read timeout.`, true},
+	{"S19", `Limits on the number of connections.`, false},
+	{"S20", `A connection that is idle too long is closed.`, false},
+	{"S21", `A write timeout frees a handler from a peer that does not read.`, true},
+	{"S22", `An answer that is sent while request bytes are unread (413, 431) reaches the peer: half-close, bounded drain, close.`, false},
+
+	// M. StreamConn and Stream.
+	{"M1", `Both directions carry data, independently.`, false},
+	{"M2", `An AcceptStream that is cancelled loses no stream.`, false},
+	{"M3", `AcceptStream fails after the connection has ended.`, false},
+	{"M4", `CancelRead may be repeated and frees a blocked Read.`, false},
+	{"M5", `CancelWrite frees a blocked Write and ends Context; after Close it does nothing.`, false},
+	{"M6", `Write after Close fails.`, false},
+	{"M7", "The end of a stream is a bare `io.EOF`.", false},
+	{"M8", `The directions' deadlines are independent.`, false},
+	{"M9", `At the peer's limit, OpenStream fails with Temporary() true and OpenStreamSync blocks.`, false},
+	{"M10", `CloseWithError's code and text reach the peer, and every waiter is freed.`, false},
+	{"M11", `A thousand streams on one connection.`, false},
+	{"M12", `A slow stream does not stall others.`, false},
+	{"M13", `Stream ids are stable and unique.`, false},
+	{"M14", `HandshakeComplete is done on success and on failure, and tells which.`, false},
+	{"M15", `Nothing is left at the end.`, false},
+	{"M16", `An error is a net.Error where the interface says so, by direct assertion; a stream that the peer cancelled says Canceled().`, false},
+
+	// F. Faults beneath.
+	{"F1", "A hundred empty reads and then data are borne; empty reads without end are `io.ErrNoProgress`.", false},
+	{"F2", `Data that comes with EOF is read first.`, false},
+	{"F3", `Data that comes with another error is read first.`, false},
+	{"F4", `It does not matter which read fails.`, false},
+	{"F5", `A count below zero or above the buffer's length is refused, and the conn that returned it named.`, true},
+	{"F6", `Errors of Set and Close come out.`, false},
+
+	// Z. Models.
+	{"Z1", `Random reader operations agree with a slice and a position; held slices are checked after each.`, false},
+	{"Z2", `Random writer operations agree with a bytes.Buffer; with a failing sink the wire is a prefix.`, false},
+	{"Z3", `The ring alone agrees with its model.`, false},
+	{"Z4", `A slow, plain reference connection passes the same cases.`, false},
+	{"Z5", `Random schedules of both directions agree.`, false},
+
+	// P. Resources.
+	{"P1", `The steady state of a keep-alive exchange allocates nothing.`, false},
+	{"P2", `Memory shrinks again after a Peek of 64 MiB.`, false},
+	{"P3", `The bytes that one idle connection costs, at 10,000 of them, are measured and bounded.`, false},
+	{"P4", `As many blocks come back to the pool as went out.`, false},
+	{"P5", `No goroutine is left behind.`, false},
+	{"P6", `A gigabyte read by Read, ReadByte, ReadBinary or Skip alone, never released, takes bounded memory.`, false},
+}
+
+// clauseOf returns the clause with an id, which must be there.
+func clauseOf(id string) Clause {
+	for _, c := range clauses {
+		if c.ID == id {
+			return c
+		}
+	}
+	panic("networktest: there is no clause " + id)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package networktest
+
+const raceEnabled = false
