@@ -227,6 +227,27 @@ func testDeadlineSchedule(t *testing.T, exact bool, seed uint64) {
 	}
 }
 
+// An operation that reads many times has its timeout from the first of them, to the
+// very end, however often it begins to wait.
+func TestT12_OneOperationBeginsOnce(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d, _ := newDeadline(exact)
+			d.setTimeout(100 * time.Millisecond)
+			for range 10 {
+				if err := d.begin(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if over, err := d.expired(); !over || err != nil {
+				t.Errorf("exact=%v: after 100 ms expired: %v, %v", exact, over, err)
+			}
+			d.end()
+		})
+	}
+}
+
 // A timer that fires early while another goroutine changes the limit is no timeout:
 // neither the old limit nor the new one has passed.
 func TestT15_ChangeWhileAnEarlyTimerFires(t *testing.T) {
@@ -282,8 +303,8 @@ func TestR28_ForeignTimeoutIsReported(t *testing.T) {
 	}
 }
 
-// The largest duration and the most distant times are limits that never pass, and
-// no overflow.
+// The largest duration and the most distant times, as deadlines too, are limits that
+// never pass, and no overflow on any clock; what the kit asks is that of timeouts.
 func TestT13_LongestLimits(t *testing.T) {
 	for name, set := range map[string]func(d *deadline) error{
 		"MaxInt64":   func(d *deadline) error { return d.setTimeout(math.MaxInt64) },

@@ -14,64 +14,45 @@ import (
 	"github.com/hertznet/hertznet/network"
 )
 
-// serving starts a transporter on a kind of socket; it is closed at the end.
-func serving(t *testing.T, tr *Transporter, kind string, onData network.OnData) net.Addr {
-	t.Helper()
-	tr.Network, tr.Addr = "tcp", "127.0.0.1:0"
-	if kind == "unix" {
-		tr.Network, tr.Addr = "unix", socketDir(t)+"/s"
-	}
-	ln, err := tr.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- tr.Serve(ln, onData) }()
-	t.Cleanup(func() {
-		tr.Close()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return ln.Addr()
-}
+// The peer that goes while OnData runs [S17], and the one that still sends when it is
+// over [S22], beyond what the kit sees.
 
-func dialTo(t *testing.T, a net.Addr) net.Conn {
-	t.Helper()
-	c, err := net.Dial(a.Network(), a.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
-// S17: the peer's end cancels the context of the handler that runs, bytes that
-// nobody has read notwithstanding; bytes alone do not.
-func TestS17_DisconnectCancels(t *testing.T) {
+// The peer's end is seen behind bytes that nobody has read, which alone are none, over
+// TCP and unix sockets; a half-close is an end too.
+func TestS17_DisconnectBehindUnreadBytes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells")
 	}
 	for _, kind := range []string{"tcp", "unix"} {
-		for _, how := range []string{"close", "half-close", "reset"} {
-			if kind == "unix" && how == "reset" {
-				continue
-			}
+		for _, how := range []string{"close", "half-close"} {
 			t.Run(kind+" "+how, func(t *testing.T) {
-				running, ended := make(chan bool), make(chan error, 1)
-				addr := serving(t, &Transporter{CancelOnDisconnect: true}, kind, func(ctx context.Context, c any) error {
+				running, alive, ended := make(chan bool), make(chan bool), make(chan error, 1)
+				addr := "127.0.0.1:0"
+				if kind == "unix" {
+					addr = socketDir(t) + "/s"
+				}
+				tr := &Transporter{Network: kind, Addr: addr, CancelOnDisconnect: true}
+				ln, err := tr.Listen()
+				if err != nil {
+					t.Fatal(err)
+				}
+				serveOn(t, tr, ln, func(ctx context.Context, _ any) error {
 					running <- true
 					select {
 					case <-ctx.Done():
 						ended <- errors.New("cancelled by bytes")
 						return nil
-					case <-running:
+					case <-alive:
 					}
 					<-ctx.Done()
 					ended <- nil
 					return nil
 				})
-				c := dialTo(t, addr)
+				c, err := net.Dial(kind, ln.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
 				if _, err := c.Write(pattern(100)); err != nil {
 					t.Fatal(err)
 				}
@@ -79,137 +60,110 @@ func TestS17_DisconnectCancels(t *testing.T) {
 				if _, err := c.Write(pattern(100)); err != nil { // the next, pipelined
 					t.Fatal(err)
 				}
-				running <- true
-				switch how {
-				case "half-close":
-					c.(interface{ CloseWrite() error }).CloseWrite()
-				case "reset":
-					c.(*net.TCPConn).SetLinger(0)
-					fallthrough
-				case "close":
-					c.Close()
-				}
-				if err := <-ended; err != nil {
+				select {
+				case alive <- true:
+				case err := <-ended:
 					t.Fatal(err)
+				}
+				if how == "half-close" {
+					err = c.(interface{ CloseWrite() error }).CloseWrite()
+				} else {
+					err = c.Close()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := ends(t, ended); err != nil {
+					t.Error(err)
 				}
 			})
 		}
 	}
 }
 
-// S17: what has ended leaves nothing in the watcher.
+// What has ended leaves nothing in the watcher.
 func TestS17_NothingIsLeft(t *testing.T) {
-	tr := &Transporter{CancelOnDisconnect: true}
-	addr := serving(t, tr, "tcp", func(ctx context.Context, c any) error { return io.EOF })
+	s := serve(t, &Transporter{CancelOnDisconnect: true}, func(context.Context, any) error { return io.EOF })
 	for range 50 {
-		c := dialTo(t, addr)
-		c.Write([]byte("x"))
-		io.Copy(io.Discard, c)
+		c := s.dial(t)
+		_, _ = c.Write([]byte("x"))
+		peerCloses(t, c)
 	}
-	tr.Close()
-	tr.mu.Lock()
-	w := tr.watch
-	tr.mu.Unlock()
+	s.close(t)
+	s.mu.Lock()
+	w := s.watch
+	s.mu.Unlock()
 	if w == nil {
 		t.Skip("nothing watches on this system")
 	}
 	settles(t, "watched connections", 0, func() int { return watched(w) })
 }
 
-// S19: no more connections than MaxConns are served at a time, and the next one
-// comes in when one has ended.
-func TestS19_MaxConns(t *testing.T) {
-	begun, end := make(chan bool, 10), make(chan bool)
-	addr := serving(t, &Transporter{MaxConns: 2}, "tcp", func(_ context.Context, c any) error {
-		begun <- true
-		<-end
-		return io.EOF
-	})
-	for range 4 {
-		if _, err := dialTo(t, addr).Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
+// A peer that never ends cannot hold Shutdown longer than its context says, nor its
+// connection beyond that.
+func TestS22_LingeringIsCutByShutdown(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("nothing lingers there")
 	}
-	<-begun
-	<-begun
-	for range 2 {
-		select {
-		case <-begun:
-			t.Fatal("three connections are served")
-		case <-time.After(30 * time.Millisecond):
-		}
-		end <- true
-		<-begun
-	}
-	end <- true
-	end <- true
-}
-
-// S22: an answer that is sent while the peer is still sending arrives whole,
-// though it fits no socket buffer and the peer reads it late.
-func TestS22_LateAnswerArrives(t *testing.T) {
-	answer := pattern(1 << 20)
-	for _, kind := range []string{"tcp", "unix"} {
-		for _, size := range []int{100, len(answer)} {
-			addr := serving(t, &Transporter{}, kind, func(_ context.Context, c any) error {
-				conn := c.(*Conn)
-				if _, err := conn.Peek(10); err != nil {
-					return err
-				}
-				if _, err := conn.Write(answer[:size]); err != nil {
-					t.Error(err)
-				}
-				return conn.Close() // as Hertz's engine does
-			})
-			c := dialTo(t, addr)
-			sent := make(chan error, 1)
-			go func() {
-				for {
-					if _, err := c.Write(pattern(1 << 16)); err != nil {
-						sent <- err
-						return
-					}
-				}
-			}()
-			time.Sleep(20 * time.Millisecond) // most of the answer is on its way
-			got, err := io.ReadAll(c)
-			if !bytes.Equal(got, answer[:size]) || err != nil && !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("%s: %d of %d bytes, %v", kind, len(got), size, err)
-			}
-			c.Close()
-			<-sent
-		}
-	}
-}
-
-// S22: a peer that never ends cannot hold a connection for longer than the bounds
-// say, nor Close and Shutdown.
-func TestS22_LingeringIsCutByClose(t *testing.T) {
 	closed := make(chan bool)
-	tr := &Transporter{}
-	addr := serving(t, tr, "tcp", func(_ context.Context, c any) error {
+	s := serve(t, &Transporter{}, func(_ context.Context, conn any) error {
+		c := conn.(network.Conn)
 		for !unread(c.(*Conn).NetConn().(syscall.Conn)) {
 			runtime.Gosched()
 		}
 		defer close(closed)
-		c.(*Conn).Skip(c.(*Conn).Len())
-		c.(*Conn).Release()
-		return c.(*Conn).Close()
+		_ = c.Skip(c.Len())
+		_ = c.Release()
+		return c.Close()
 	})
-	c := dialTo(t, addr)
+	c := s.dial(t)
 	go c.Write(pattern(1 << 20)) // more than the block that is read into
 	<-closed
-	if n := len(tr.all()); n != 1 {
-		t.Fatalf("%d connections, want the lingering one", n)
+	all := s.all()
+	if len(all) != 1 {
+		t.Fatalf("%d connections, want the lingering one", len(all))
 	}
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	if err := tr.Shutdown(ctx); err != context.DeadlineExceeded {
+	l := all[0].late.Load()
+	if l == nil {
+		t.Fatal("it does not linger")
+	}
+	_ = l.SetReadDeadline(time.Time{}) // it shall not end by itself
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Shutdown(ctx); err != context.Canceled {
 		t.Errorf("Shutdown: %v", err)
 	}
-	settles(t, "connections", 0, func() int { return len(tr.all()) })
-	if took := time.Since(start); took >= lingerTime {
-		t.Errorf("it took %v", took)
+	settles(t, "connections", 0, s.open)
+}
+
+// S22: what the peer sends after the close must not cost it an answer that it has not
+// taken yet, though nothing lay unread at the close.
+func TestS22_UntakenAnswerArrives(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells how much is untaken")
+	}
+	answer := pattern(1 << 20)
+	closed := make(chan bool)
+	tr := &Transporter{}
+	s := serve(t, tr, func(_ context.Context, c any) error {
+		defer close(closed)
+		conn := c.(*Conn)
+		_ = conn.NetConn().(*net.TCPConn).SetWriteBuffer(2 << 20)
+		if _, err := conn.Write(answer); err != nil {
+			t.Error(err)
+		}
+		return conn.Close()
+	})
+	c := s.dial(t)
+	_ = c.NetConn().(*net.TCPConn).SetReadBuffer(64 << 10)
+	for _, b := range []string{"now", "and later"} {
+		if _, err := c.Write([]byte(b)); err != nil {
+			t.Fatal(err)
+		}
+		<-closed
+	}
+	got, err := io.ReadAll(readOnly{c})
+	if !bytes.Equal(got, answer) || err != nil {
+		t.Errorf("%d of %d bytes, %v", len(got), len(answer), err)
 	}
 }

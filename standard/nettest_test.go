@@ -36,7 +36,8 @@ func TestC11_Nettest(t *testing.T) {
 // write timed out half-way [L6]. A bare *tls.Conn passes the first eight, and fails
 // where a test writes on after a deadline that has passed. Ours looks at the deadline
 // before TLS does, and passes that too: a write that has not begun has cut nothing.
-// FutureTimeout cuts a write on purpose; in ConcurrentMethods it is up to chance.
+// In FutureTimeout and ConcurrentMethods it is up to chance whether a deadline finds
+// a write half-way.
 var (
 	nettestTLS = []string{
 		"BasicIO", "PingPong", "RacyRead", "RacyWrite", "ReadTimeout", "WriteTimeout",
@@ -79,9 +80,6 @@ func TestC11_NettestOverTLS(t *testing.T) {
 				if !slices.Contains(passed, name) {
 					t.Errorf("%s did not pass", name)
 				}
-			}
-			if !slices.Contains(failed, "FutureTimeout") {
-				t.Error("FutureTimeout did not fail: writes over TLS can time out and go on, so L6 has changed")
 			}
 			if t.Failed() {
 				t.Logf("passed %q\nfailed %q\n%v\n%s", passed, failed, err, out)

@@ -106,28 +106,6 @@ func TestL3_BudgetCoversWrites(t *testing.T) {
 	})
 }
 
-func TestL3_StalledPeerOverTCP(t *testing.T) {
-	for _, side := range []string{"client", "server"} {
-		t.Run(side, func(t *testing.T) {
-			cn, sn := tcpPair(t)
-			sc, cc := devConfigs(t)
-			c := Server(sn, sc)
-			if side == "client" {
-				c = Client(cn, cc)
-			}
-			c.SetHandshakeTimeout(50 * time.Millisecond)
-			start := time.Now()
-			wantTimeout(t, c.Handshake())
-			if d := time.Since(start); d < 50*time.Millisecond || d > 3*time.Second {
-				t.Errorf("ended after %v", d)
-			}
-			if err := c.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // The earlier of the user's deadline and the budget is in force, also when it is set while
 // the handshake runs.
 func TestL3_UserDeadlinesDuringTheHandshake(t *testing.T) {

@@ -10,81 +10,71 @@ import (
 	"time"
 )
 
-func TestC5_SecondCloseIsNil(t *testing.T) {
+// Reads and writes that are blocked end with net.ErrClosed over net.Pipe too, which has
+// another error for it, and so does a write that waits for another one [L7]. The kit's TLS
+// is over sockets.
+func TestC2_C3_CloseOverAPipe(t *testing.T) {
+	cn, sn := net.Pipe()
+	defer cn.Close()
+	_, s := connect(t, cn, sn, nil)
+	errs := make(chan error, 3)
+	go func() {
+		_, err := s.Read(make([]byte, 1))
+		errs <- err
+	}()
+	for range 2 { // the second waits for the first one's lock
+		go func() {
+			_, err := s.Write(make([]byte, 1<<20))
+			errs <- err
+		}()
+	}
+	for s.state.Load() < 2*2 { // both writers are in
+		time.Sleep(time.Millisecond)
+	}
+	ends(t, "Close", func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		for range 3 {
+			if err := <-errs; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("got %v", err)
+			} else if _, ok := err.(*net.OpError); !ok {
+				t.Errorf("got %T", err)
+			}
+		}
+	})
+}
+
+// The kit closes the connections that wrap a Conn, which take the second Close for
+// themselves. A Conn alone bears it as well, from many goroutines at once, and before the
+// handshake.
+func TestC4_C5_CloseAgain(t *testing.T) {
 	for _, nw := range networks {
 		t.Run(nw.name, func(t *testing.T) {
 			cn, sn := nw.pair(t)
 			c, s := connect(t, cn, sn, nil)
 			go io.Copy(io.Discard, c)
-			for range 3 {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			}
-			fresh := Server(sn, nil)
-			fresh.Close()
-			if err := fresh.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestC4_ConcurrentClose(t *testing.T) {
-	cn, sn := tcpPair(t)
-	_, s := connect(t, cn, sn, nil)
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// Reads and writes that are blocked end with net.ErrClosed, over net.Pipe too, and Close
-// does not wait for them [L7].
-func TestC2_C3_L7_CloseFreesBlockedReadAndWrite(t *testing.T) {
-	for _, nw := range networks {
-		t.Run(nw.name, func(t *testing.T) {
-			cn, sn := nw.pair(t)
-			_, s := connect(t, cn, sn, nil)
-			errs := make(chan error, 3)
-			go func() {
-				_, err := s.Read(make([]byte, 1))
-				errs <- err
-			}()
-			for range 2 { // the second waits for the first one's lock
-				go func() {
-					for {
-						if _, err := s.Write(make([]byte, 1<<20)); err != nil {
-							errs <- err
-							return
+			_, other := nw.pair(t)
+			for _, x := range []*Conn{s, Server(other, nil)} {
+				var wg sync.WaitGroup
+				for range 10 {
+					wg.Go(func() {
+						if err := x.Close(); err != nil {
+							t.Error(err)
 						}
-					}
-				}()
-			}
-			for s.state.Load() < 2*2 { // both writers are in
-				time.Sleep(time.Millisecond)
-			}
-			within(t, 3*time.Second, "Close", func() {
-				if err := s.Close(); err != nil {
+					})
+				}
+				wg.Wait()
+				if err := x.Close(); err != nil {
 					t.Error(err)
 				}
-				for range 3 {
-					if err := <-errs; !errors.Is(err, net.ErrClosed) {
-						t.Errorf("got %v", err)
-					} else if _, ok := err.(*net.OpError); !ok {
-						t.Errorf("got %T", err)
-					}
-				}
-			})
+			}
 		})
 	}
 }
 
+// The kit sees the methods of a net.Conn. Those that a Conn has besides end alike, and the
+// handshake stays what it was.
 func TestC6_OperationsAfterClose(t *testing.T) {
 	for _, nw := range networks {
 		t.Run(nw.name, func(t *testing.T) {
@@ -146,27 +136,6 @@ func TestL7_CloseIsBoundedWhenThePeerDoesNotRead(t *testing.T) {
 	}
 }
 
-func TestL7_CloseWithFullSocketBuffers(t *testing.T) {
-	cn, sn := tcpPair(t)
-	_, s := connect(t, cn, sn, nil)
-	for _, size := range []int{1 << 20, 1 << 10, 1} { // to the last byte, or the alert fits in
-		sn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-		for {
-			if _, err := sn.Write(make([]byte, size)); err != nil {
-				break
-			}
-		}
-	}
-	start := time.Now()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	// No lower bound: the kernel may have found room for the alert.
-	if d := time.Since(start); d > closeTimeout+2*time.Second {
-		t.Errorf("Close took %v", d)
-	}
-}
-
 // A Read that answers garbage with an alert is stuck in that write, and crypto/tls holds
 // its lock: Close gets through all the same.
 func TestL7_CloseBehindAnAlertThatIsStuck(t *testing.T) {
@@ -179,7 +148,7 @@ func TestL7_CloseBehindAnAlertThatIsStuck(t *testing.T) {
 	}()
 	cn.Write(append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...))
 	time.Sleep(20 * time.Millisecond)
-	within(t, 3*time.Second, "Close", func() {
+	ends(t, "Close", func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -222,7 +191,7 @@ func TestL7_CloseCutsCloseWriteShort(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.CloseWrite() }()
 	time.Sleep(20 * time.Millisecond)
-	within(t, 2*time.Second, "Close", func() {
+	ends(t, "Close", func() {
 		s.Close()
 		if err := <-ended; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("got %v", err)

@@ -85,22 +85,6 @@ func roundTrip(t *testing.T, sc, cc *tls.Config) tls.ConnectionState {
 	return c.ConnectionState()
 }
 
-func TestL10_SessionsAreResumed(t *testing.T) {
-	for _, ver := range versions {
-		t.Run(ver.name, func(t *testing.T) {
-			base, cc := devConfigs(t)
-			cc.MaxVersion = ver.v
-			cc.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-			sc := ServerConfig(base)
-			for i := range 4 {
-				if st := roundTrip(t, sc, cc); st.DidResume != (i > 0) {
-					t.Errorf("connection %d: resumed is %v", i, st.DidResume)
-				}
-			}
-		})
-	}
-}
-
 // Why ServerConfig is called once for each listener: ticket keys live in the config.
 func TestL10_AConfigForEachConnResumesNothing(t *testing.T) {
 	base, cc := devConfigs(t)

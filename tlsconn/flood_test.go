@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"io"
 	"net"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -123,74 +122,6 @@ func TestL9_FloodOfEmptyRecords(t *testing.T) {
 		}
 	}
 	s.Close()
-}
-
-// A few empty records are part of the protocol (RFC 8446, section 5.1) and never make Read
-// return (0, nil).
-func TestL9_SomeEmptyRecordsAreNothing(t *testing.T) {
-	s, _, wire, seal := forge(t)
-	var b []byte
-	for i := range 20 {
-		for range 10 {
-			b = seal.record(b, 23, nil)
-		}
-		b = seal.record(b, 23, []byte{byte('a' + i)})
-	}
-	b = seal.record(b, 21, []byte{1, 0}) // close_notify
-	if _, err := wire.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	var got []byte
-	for {
-		p := make([]byte, 8)
-		n, err := s.Read(p)
-		got = append(got, p[:n]...)
-		if err == io.EOF {
-			break
-		}
-		if n == 0 || err != nil {
-			t.Fatalf("got %d, %v", n, err)
-		}
-	}
-	if string(got) != "abcdefghijklmnopqrst" {
-		t.Errorf("got %q", got)
-	}
-}
-
-// Records of one byte are read one by one, in memory that does not grow with their number.
-func TestL9_FloodOfOneByteRecords(t *testing.T) {
-	s, _, wire, seal := forge(t)
-	const rounds, each = 200, 500
-	go func() {
-		for range rounds {
-			var b []byte
-			for range each {
-				b = seal.record(b, 23, []byte("x"))
-			}
-			if _, err := wire.Write(b); err != nil {
-				return
-			}
-		}
-	}()
-	var before, after runtime.MemStats
-	buf := make([]byte, 4096)
-	s.SetReadDeadline(time.Now().Add(30 * time.Second))
-	for total := 0; total < rounds*each; {
-		n, err := s.Read(buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if total == 0 {
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-		}
-		total += n
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<20 {
-		t.Errorf("the heap grew by %d bytes", grown)
-	}
 }
 
 // A flood of warnings is refused as well.

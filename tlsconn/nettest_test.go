@@ -14,8 +14,9 @@ import (
 )
 
 // nettestCases are the eleven of nettest.TestConn. Three of them write again after a write
-// timeout, which TLS cannot [L6]: neither can *tls.Conn, as the test shows. Whether a write of
-// ConcurrentMethods is cut half-way is up to chance, so nothing is asked of it.
+// timeout, which TLS cannot once the write has begun [L6]; *tls.Conn cannot even if it has
+// not, as the test shows. Whether a deadline finds a write half-way is up to chance in two of
+// them, so nothing is asked of those.
 var nettestCases = []struct {
 	name  string
 	plain bool // *tls.Conn passes
@@ -31,10 +32,8 @@ var nettestCases = []struct {
 	{"PresentTimeout", true, true},
 	{"FutureTimeout", false, false},
 	{"CloseTimeout", true, true},
-	{nettestByChance, false, false},
+	{"ConcurrentMethods", false, false},
 }
-
-const nettestByChance = "ConcurrentMethods"
 
 const nettestEnv = "TLSCONN_NETTEST"
 
@@ -108,20 +107,18 @@ func TestC11_Nettest(t *testing.T) {
 		})
 	}
 	for _, c := range nettestCases {
-		for kind, passes := range map[string]bool{"plain": c.plain, "ours": c.ours} {
-			if passes || c.name == nettestByChance {
-				continue
-			}
-			t.Run("fail/"+kind+"/"+c.name, func(t *testing.T) {
-				if testing.Short() {
-					t.Skip("waits for a test that hangs")
-				}
-				t.Parallel()
-				// After its first error nettest waits for bytes that never come.
-				if _, ok := run(kind, c.name, 2*time.Second); ok {
-					t.Errorf("%s passes now: correct the table", c.name)
-				}
-			})
+		if c.plain || !c.ours {
+			continue
 		}
+		t.Run("fail/plain/"+c.name, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("waits for a test that hangs")
+			}
+			t.Parallel()
+			// After its first error nettest waits for bytes that never come.
+			if _, ok := run("plain", c.name, 2*time.Second); ok {
+				t.Errorf("%s passes now: correct the table", c.name)
+			}
+		})
 	}
 }

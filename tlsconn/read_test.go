@@ -19,79 +19,7 @@ var versions = []struct {
 	v    uint16
 }{{"TLS1.2", tls.VersionTLS12}, {"TLS1.3", tls.VersionTLS13}}
 
-func TestL5_CloseNotifyIsEOF(t *testing.T) {
-	for _, nw := range networks {
-		for _, ver := range versions {
-			for _, how := range []string{"Close", "CloseWrite"} {
-				t.Run(nw.name+"/"+ver.name+"/"+how, func(t *testing.T) {
-					cn, sn := nw.pair(t)
-					sc, cc := devConfigs(t)
-					cc.MaxVersion = ver.v
-					c, s := connectWith(t, cn, sn, sc, cc)
-					go func() {
-						c.Write([]byte("hello"))
-						if how == "Close" {
-							c.Close()
-						} else {
-							c.CloseWrite()
-						}
-					}()
-					b := make([]byte, 100)
-					n, err := io.ReadFull(s, b[:5])
-					if string(b[:n]) != "hello" || err != nil {
-						t.Fatal(n, err)
-					}
-					for range 3 {
-						if n, err := s.Read(b); n != 0 || err != io.EOF {
-							t.Errorf("got %d, %v, want a bare io.EOF", n, err)
-						}
-					}
-				})
-			}
-		}
-	}
-}
-
-// A stream that is cut, be it between two records or inside one, is never io.EOF.
-func TestL5_TruncationIsUnexpectedEOF(t *testing.T) {
-	for _, nw := range networks {
-		for _, ver := range versions {
-			for _, keep := range []int{0, 1, 4, 5, 20, -1} {
-				t.Run(fmt.Sprintf("%s/%s/%d", nw.name, ver.name, keep), func(t *testing.T) {
-					cn, sn := nw.pair(t)
-					sc, cc := devConfigs(t)
-					cc.MaxVersion = ver.v
-					beneath := &hooked{Conn: cn}
-					c, s := connectWith(t, beneath, sn, sc, cc)
-					go func() {
-						c.Write([]byte("first"))
-						if keep >= 0 {
-							beneath.hook(func(h *hooked) {
-								h.write = func(p []byte) (int, error) {
-									cn.Write(p[:keep])
-									return len(p), nil
-								}
-							})
-							c.Write([]byte("the record that is cut"))
-						}
-						cn.Close() // no close_notify
-					}()
-					b := make([]byte, 100)
-					n, err := s.Read(b)
-					if string(b[:n]) != "first" {
-						t.Fatalf("got %q, %v", b[:n], err)
-					}
-					for range 3 {
-						if n, err := s.Read(b); n != 0 || err != io.ErrUnexpectedEOF {
-							t.Errorf("got %d, %v, want io.ErrUnexpectedEOF", n, err)
-						}
-					}
-				})
-			}
-		}
-	}
-}
-
+// The kit cuts streams after the handshake.
 func TestL5_TruncatedHandshakeIsNotEOFForRead(t *testing.T) {
 	cn, sn := tcpPair(t)
 	sc, _ := devConfigs(t)
@@ -237,50 +165,47 @@ func TestF5_ImpossibleReadCounts(t *testing.T) {
 	}
 }
 
-func TestL6_ReadTimeoutIsRecoverable(t *testing.T) {
-	for _, nw := range networks {
-		for _, ver := range versions {
-			t.Run(nw.name+"/"+ver.name, func(t *testing.T) {
-				cn, sn := nw.pair(t)
-				sc, cc := devConfigs(t)
-				cc.MaxVersion = ver.v
-				// Half a record arrives before each timeout: it must not be lost.
-				halves := make(chan []byte, 2)
-				beneath := &hooked{Conn: cn}
-				c, s := connectWith(t, beneath, sn, sc, cc)
-				beneath.hook(func(h *hooked) {
-					h.write = func(p []byte) (int, error) {
-						halves <- append([]byte(nil), p[:len(p)/2]...)
-						halves <- append([]byte(nil), p[len(p)/2:]...)
-						return len(p), nil
-					}
-				})
-				b := make([]byte, 100)
-				for i := range 3 {
-					msg := fmt.Sprintf("message %d", i)
-					if _, err := c.Write([]byte(msg)); err != nil {
-						t.Fatal(err)
-					}
-					go cn.Write(<-halves)
-					for range 3 {
-						s.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-						n, err := s.Read(b)
-						if n != 0 {
-							t.Fatalf("read %q of half a record", b[:n])
-						}
-						wantTimeout(t, err)
-						if !err.(*net.OpError).Temporary() {
-							t.Error("not Temporary: crypto/tls will keep it")
-						}
-					}
-					go cn.Write(<-halves)
-					s.SetReadDeadline(time.Now().Add(5 * time.Second))
-					if n, err := s.Read(b); string(b[:n]) != msg || err != nil {
-						t.Fatalf("got %q, %v", b[:n], err)
-					}
+// The kit reads on after a timeout. Here half a record has come before it, which must not be
+// lost.
+func TestL6_ReadTimeoutInsideOfARecord(t *testing.T) {
+	for _, ver := range versions {
+		t.Run(ver.name, func(t *testing.T) {
+			cn, sn := tcpPair(t)
+			sc, cc := devConfigs(t)
+			cc.MaxVersion = ver.v
+			halves := make(chan []byte, 2)
+			beneath := &hooked{Conn: cn}
+			c, s := connectWith(t, beneath, sn, sc, cc)
+			beneath.hook(func(h *hooked) {
+				h.write = func(p []byte) (int, error) {
+					halves <- append([]byte(nil), p[:len(p)/2]...)
+					halves <- append([]byte(nil), p[len(p)/2:]...)
+					return len(p), nil
 				}
 			})
-		}
+			b := make([]byte, 100)
+			for i := range 3 {
+				msg := fmt.Sprintf("message %d", i)
+				if _, err := c.Write([]byte(msg)); err != nil {
+					t.Fatal(err)
+				}
+				cn.Write(<-halves)
+				s.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+				n, err := s.Read(b)
+				if n != 0 {
+					t.Fatalf("read %q of half a record", b[:n])
+				}
+				wantTimeout(t, err)
+				if !err.(*net.OpError).Temporary() {
+					t.Error("not Temporary: crypto/tls will keep it")
+				}
+				cn.Write(<-halves)
+				s.SetReadDeadline(time.Time{})
+				if n, err := s.Read(b); string(b[:n]) != msg || err != nil {
+					t.Fatalf("got %q, %v", b[:n], err)
+				}
+			}
+		})
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -177,50 +176,6 @@ func TestC1_ConcurrentWrites(t *testing.T) {
 		if err != nil || bytes.Count(b, b[:1]) != size {
 			t.Fatal("writes were mixed up", err)
 		}
-	}
-}
-
-// 4 MiB each way at once, while deadlines and the handshake timeout are set by others [C7].
-func TestC1_C7_BothWaysWhileDeadlinesAreSet(t *testing.T) {
-	for _, nw := range networks {
-		t.Run(nw.name, func(t *testing.T) {
-			cn, sn := nw.pair(t)
-			sc, cc := devConfigs(t)
-			c, s := Client(cn, cc), Server(sn, sc)
-			stop := make(chan bool)
-			var setters, movers sync.WaitGroup
-			for _, x := range []*Conn{c, s} {
-				setters.Go(func() {
-					for {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						later := time.Now().Add(time.Minute)
-						x.SetDeadline(later)
-						x.SetHandshakeTimeout(time.Hour)
-						x.SetReadDeadline(later)
-						x.SetWriteDeadline(later)
-						x.RemoteAddr()
-						time.Sleep(time.Millisecond)
-					}
-				})
-				movers.Go(func() {
-					if _, err := x.Write(pattern(4 << 20)); err != nil {
-						t.Error(err)
-					}
-				})
-				movers.Go(func() {
-					if b, err := readAll(x, 4<<20); err != nil || !bytes.Equal(b, pattern(4<<20)) {
-						t.Error("the stream differs", err)
-					}
-				})
-			}
-			movers.Wait()
-			close(stop)
-			setters.Wait()
-		})
 	}
 }
 
