@@ -1,0 +1,21 @@
+//go:build (linux || freebsd || netbsd || dragonfly) && !race
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// memoryIsLimited says that a child which asks for too much memory dies at once.
+const memoryIsLimited = true
+
+// limitMemory limits the memory that this process may map: beyond it, allocating
+// fails, which the Go runtime does not survive.
+func limitMemory() {
+	err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: addressSpace, Max: addressSpace})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance: no limit on memory:", err)
+	}
+}
