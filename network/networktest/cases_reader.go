@@ -1191,6 +1191,28 @@ func timeoutsShape(t *connCheck) {
 	if !t.canWrap() {
 		return
 	}
+	for _, timeout := range foreignErrors() {
+		near, far := tcpPair(t.check)
+		c := t.wrap(foreignTimeouts{near, timeout})
+		t.feed(far, data)
+		t.peek(c, data)
+		t.step("SetReadTimeout(%v)", shortWait)
+		t.noError(c.SetReadTimeout(shortWait))
+		t.step("Peek(5001) with 5000 bytes buffered and no more to come, after SetReadTimeout(%v), over a conn whose timeout is a %s", shortWait, describeError(timeout))
+		p, err := c.Peek(5001)
+		shape(err)
+		t.expect(p == nil, "nil with the error", "%d bytes", len(p))
+		t.peek(c, data)
+		t.skip(c, len(data))
+		for _, op := range readerOps {
+			t.step("%s of a stream that stalls, after SetReadTimeout(%v), over a conn whose timeout is a %s", op.name, shortWait, describeError(timeout))
+			_, err := op.do(c)
+			if op.name == "Skip(1)" && err != nil && !looksLikeTimeout(err) {
+				continue
+			}
+			shape(err)
+		}
+	}
 	for _, end := range []error{io.ErrUnexpectedEOF, syscall.ECONNRESET, errors.New("the kit's")} {
 		for range 2 {
 			c, _ := t.scripted(Step{Data: data[:2000]}, Step{Data: data[2000:]}, Step{Err: end})
@@ -1205,3 +1227,42 @@ func timeoutsShape(t *connCheck) {
 		}
 	}
 }
+
+// foreignTimeouts is a conn whose timeouts are err, as those of a library that has
+// its own.
+type foreignTimeouts struct {
+	net.Conn
+	err error
+}
+
+func (c foreignTimeouts) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.own(err)
+}
+
+func (c foreignTimeouts) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.own(err)
+}
+
+func (c foreignTimeouts) own(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.err
+	}
+	return err
+}
+
+// foreignErrors are timeouts by their word, or by errors.Is.
+func foreignErrors() []error {
+	return []error{
+		foreignTimeout{},
+		&net.OpError{Op: "kit", Net: "kit", Err: foreignTimeout{}},
+		fmt.Errorf("the kit's: %w", os.ErrDeadlineExceeded),
+	}
+}
+
+type foreignTimeout struct{}
+
+func (foreignTimeout) Error() string   { return "the kit's own timeout" }
+func (foreignTimeout) Timeout() bool   { return true }
+func (foreignTimeout) Temporary() bool { return true }

@@ -240,15 +240,70 @@ func memoryShrinks(t *connCheck) {
 	runtime.KeepAlive(b)
 	a.Close()
 	b.Close()
+	t.shrinksAtEnd(size)
 	if !t.canWrap() {
 		return
 	}
+	t.shrinksAfterClose(size)
 	beneath := newLightConn(0)
 	c := t.wrap(beneath)
 	t.shrinks("over a conn of the kit", c, size, func(n int) *op {
 		return t.spawn(func() { beneath.deliver(n) })
 	})
 }
+
+// shrinksAtEnd judges the memory of a connection that is kept after a Peek that the
+// end of the stream has cut short.
+func (t *connCheck) shrinksAtEnd(size int) {
+	a, b := t.pair()
+	most := mostHeld(size)
+	before := liveHeap()
+	sent := t.feedAndClose(b, make([]byte, size))
+	t.step("Peek(%d) of a stream of %d bytes", size+1, size)
+	_, err := a.Peek(size + 1)
+	t.expect(err != nil, "an error", "none")
+	t.wait(sent)
+	n := a.Len()
+	t.skip(a, n)
+	t.release(a)
+	t.step("Peek(%d) of a stream of %d bytes, Skip(%d), and Release", size+1, size, n)
+	kept := liveHeap() - before
+	t.expect(kept < most, fmt.Sprintf("less than %s more than before to be held", byteCount(most)), "%s", byteCount(kept))
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
+	a.Close()
+}
+
+// shrinksAfterClose judges what is left of a connection that was closed with unread
+// and unflushed bytes. It must be out of reach of the check as well, see C12: as
+// long as it is not, the unread bytes may be asked for.
+func (t *connCheck) shrinksAfterClose(size int) {
+	most := mostHeld(size)
+	before := liveHeap()
+	t.step("Peek(%d) and Malloc(%d) over a conn of the kit, and Close without Skip, Release and Flush; then the connection is dropped", size, size/4)
+	used := t.spawn(func() {
+		beneath := newLightConn(size)
+		t.track(beneath)
+		c := t.subject.Wrap(t, beneath)
+		if c == nil {
+			t.fail("a connection", "Conn.Wrap returned nil")
+			return
+		}
+		_, _ = c.Peek(size)
+		_, _ = c.Malloc(size / 4)
+		c.Close()
+	})
+	t.mustEnd(used, "the operations to end")
+	kept := int64(0)
+	settles(func() bool {
+		kept = liveHeap() - before
+		return kept < most
+	})
+	t.expect(kept < most, fmt.Sprintf("less than %s more than before to be held (unless Conn.Wrap itself keeps it)", byteCount(most)), "%s", byteCount(kept))
+}
+
+// mostHeld is what may be held after a message of size bytes.
+func mostHeld(size int) int64 { return max(int64(size)/8, 2<<20) }
 
 // shrinks judges the memory of c before and after a message of size bytes.
 func (t *connCheck) shrinks(where string, c network.Conn, size int, deliver func(n int) *op) {
@@ -268,7 +323,7 @@ func (t *connCheck) shrinks(where string, c network.Conn, size int, deliver func
 	message(100) // whoever shrinks with the next message is in time
 	kept := liveHeap() - before
 	t.step("Peek(%d), Skip, Release %s, and a small message after it", size, where)
-	most := max(int64(size)/8, 2<<20)
+	most := mostHeld(size)
 	t.expect(kept < most, fmt.Sprintf("less than %s more than before to be held", byteCount(most)), "%s", byteCount(kept))
 	runtime.KeepAlive(c)
 }

@@ -335,7 +335,21 @@ func exactTimeouts(t *connCheck) {
 			return took, err
 		})
 		if !full {
-			return
+			break
+		}
+	}
+	if !t.canWrap() {
+		return
+	}
+	for _, timeout := range foreignErrors() { // of reading, they are the business of R28
+		for _, w := range []func(c network.Conn) func(p []byte) error{writer, flusher} {
+			near, _ := tcpPair(t.check)
+			c := t.wrap(foreignTimeouts{near, timeout})
+			t.writeDeadline(c, time.Now().Add(limit))
+			t.step("writes of 1 MiB, again and again, to a peer that does not read, after SetWriteDeadline to 10ms from now, over a conn whose timeout is a %s", describeError(timeout))
+			if _, err, ok := fillUp(w(c)); ok {
+				t.expect(errors.Is(err, os.ErrDeadlineExceeded), "an error that is os.ErrDeadlineExceeded by errors.Is", "%s", describeError(err))
+			}
 		}
 	}
 }

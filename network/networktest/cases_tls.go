@@ -328,6 +328,7 @@ func stalledHandshake(t *tlsCheck) {
 	peek := func(c network.Conn) error { _, err := c.Peek(1); return err }
 	setDeadline := func(c network.Conn) error { return c.SetDeadline(time.Now().Add(limit)) }
 	setReadTimeout := func(c network.Conn) error { return c.SetReadTimeout(limit) }
+	setWriteTimeout := func(c network.Conn) error { return c.SetWriteTimeout(limit) }
 
 	var calls []limitedCall
 	for _, s := range t.sides() {
@@ -338,21 +339,29 @@ func stalledHandshake(t *tlsCheck) {
 		if s.name == "client" {
 			first = serverHello
 		}
+		own, peers := s.configs(kitServerConfig(t), kitClientConfig(t))
+		shake := func(far net.Conn) { _ = s.peer(far, peers).Handshake() }
 		for _, test := range []struct {
 			name    string
-			drip    bool
+			peer    func(far net.Conn) // what the peer does; nil is nothing
+			deaf    bool               // the peer takes no more than a few bytes
 			set, do func(c network.Conn) error
 		}{
-			{"SetDeadline and Handshake, with a peer that is silent", false, setDeadline, handshake},
-			{"SetReadTimeout and Handshake, with a peer that is silent", false, setReadTimeout, handshake},
-			{"SetReadTimeout and Peek(1) without a Handshake, with a peer that is silent", false, setReadTimeout, peek},
-			{"SetReadTimeout and Handshake, with a peer that sends byte by byte", true, setReadTimeout, handshake},
+			{"SetDeadline and Handshake, with a peer that is silent", nil, false, setDeadline, handshake},
+			{"SetReadTimeout and Handshake, with a peer that is silent", nil, false, setReadTimeout, handshake},
+			{"SetReadTimeout and Peek(1) without a Handshake, with a peer that is silent", nil, false, setReadTimeout, peek},
+			{"SetReadTimeout and Handshake, with a peer that sends byte by byte", func(far net.Conn) { drip(far, first) }, false, setReadTimeout, handshake},
+			{"SetDeadline and Handshake, with a peer that takes 20 bytes", shake, true, setDeadline, handshake},
+			{"SetWriteTimeout and Handshake, with a peer that takes 20 bytes", shake, true, setWriteTimeout, handshake},
 		} {
 			calls = append(calls, limitedCall{
 				fmt.Sprintf("%s, as the %s; the limit is %v", test.name, s.name, limit),
 				func() error {
-					near, far := tcpPair(t.check)
-					own, _ := s.configs(kitServerConfig(t), kitClientConfig(t))
+					x, far := tcpPair(t.check)
+					var near net.Conn = x
+					if test.deaf {
+						near = FaultStalled(x, -1, 20)
+					}
 					c, err := s.put(t, near, own)
 					if err != nil {
 						return err
@@ -361,8 +370,8 @@ func stalledHandshake(t *tlsCheck) {
 					if err := test.set(c); err != nil {
 						return err
 					}
-					if test.drip {
-						t.spawn(func() { drip(far, first) })
+					if test.peer != nil {
+						t.spawn(func() { test.peer(far) })
 					}
 					return test.do(c)
 				},

@@ -412,19 +412,6 @@ func onDataArguments(t *transporterCheck) {
 		t.step("connect and send a message; OnData looks at its arguments")
 		t.ask(s, t.dial(s), 'm')
 	}
-	// Two messages that come together, to a handler that serves one of them a call:
-	// the second must not wait for more to come.
-	s = t.serve(TransporterOptions{}, t.onData(func(_ context.Context, c network.Conn) error { return answer(c) }))
-	t.step("two messages in one write, to a handler that serves one and returns nil")
-	c := t.dial(s)
-	two := append(message('m'), message('n')...)
-	_, err := c.Write(two)
-	t.expect(err == nil, "it to be sent", "%s", describeError(err))
-	got := make([]byte, len(two))
-	n, err := io.ReadFull(c, got)
-	// A transporter may close after each message, but not stay silent.
-	t.expect(err == nil && bytes.Equal(got, two) || n >= messageSize && err != nil && !looksLikeTimeout(err),
-		"the second to be answered, or the connection to be closed after the first", "%d bytes and %s", n, describeError(err))
 }
 
 func transientAcceptFailures(t *transporterCheck) {
@@ -443,6 +430,15 @@ func transientAcceptFailures(t *transporterCheck) {
 		t.step("connect and send a message while Accept fails %d times in a row with %v", inRow, err)
 		t.ask(s, t.dial(s), 'm')
 		t.expect(!s.done.returned(), "ListenAndServe to go on", "it has returned %v", s.err)
+
+		const more = 20
+		t.step("connect and send a message %d times, when Accept does not fail any more", more)
+		start := time.Now()
+		for i := range more {
+			t.ask(s, t.dial(s), 'm')
+			took := time.Since(start)
+			t.expect(took < endTime(), "no more pauses", "the first %d took %v", i+1, took)
+		}
 	}
 
 	began := make(chan struct{}, 1)
@@ -551,18 +547,21 @@ func closeAtAnyTime(t *transporterCheck) {
 
 // What is idle is judged in two ways: a handler that has returned from OnData
 // between messages, and one that waits inside of it, as Hertz's does. Neither may
-// hold up Shutdown.
+// hold up Shutdown, whether it is idle when Shutdown begins or becomes so later.
 func shutdownIdleAndActive(t *transporterCheck) {
 	const idleTimeout = time.Minute
-	busy, inside := newHold(), make(chan struct{}, 10)
+	busy, turning, inside := newHold(), newHold(), make(chan struct{}, 10)
 	h := t.onData(func(_ context.Context, c network.Conn) error {
 		m, err := receiveMessage(c)
 		if err != nil {
 			c.Close()
 			return err
 		}
+		if m[0] == 'R' || m[0] == 'W' { // busy at first, and then as their small ones
+			turning.here(t)
+		}
 		switch m[0] {
-		case 'r':
+		case 'r', 'R':
 			return sendMessage(c, m) // and so returns between two messages
 		case 'b':
 			busy.here(t)
@@ -614,6 +613,17 @@ func shutdownIdleAndActive(t *transporterCheck) {
 	kept := err == nil
 	_ = returned.SetReadDeadline(time.Now().Add(endTime()))
 
+	turned := []struct {
+		net.Conn
+		kind byte
+		what string
+	}{{t.dial(s), 'R', "answers and returns nil from OnData"}, {t.dial(s), 'W', "answers and waits in Peek for the next message"}}
+	for _, c := range turned {
+		t.step("connect, and send a message that takes its time")
+		t.send(c, c.kind)
+		t.signalled(s, turning.entered, "OnData to be called")
+	}
+
 	t.step("Shutdown, while one connection has a message that is being handled")
 	down, late := t.shutdown(s)
 	t.step("Shutdown; meanwhile read from a connection whose handler waits in Peek for the next message")
@@ -625,6 +635,15 @@ func shutdownIdleAndActive(t *transporterCheck) {
 	}
 	t.step("Shutdown; meanwhile read from a connection that has never sent anything")
 	t.ends(silent, "the connection to be closed after a short grace")
+	t.expect(!down.returned(), "Shutdown to wait for those that have a message", "Shutdown has returned")
+	turning.let()
+	for _, c := range turned {
+		t.step("Shutdown; meanwhile a handler that was busy %s", c.what)
+		_ = c.SetDeadline(time.Now().Add(endTime()))
+		err = receiveAnswer(c, message(c.kind))
+		t.expect(err == nil, "the answer", "%s", describeError(err))
+		t.ends(c, "the connection to be closed, since it is idle now")
+	}
 	time.Sleep(20 * time.Millisecond)
 	t.step("Shutdown, while one connection has a message that is being handled")
 	t.expect(!down.returned(), "Shutdown to wait for it", "Shutdown has returned")
@@ -927,6 +946,48 @@ func orderOfHooks(t *transporterCheck) {
 		t.step("make the handshake on that connection and send a message")
 		t.ask(s, tls.Client(raw, config), 'm')
 		t.expect(strings.HasSuffix(seen(), "OnAccept, OnConnect, OnData"), "OnConnect, then OnData", "%s", seen())
+	}
+
+	// Where there is no handshake there is nothing after it. Without TLS the clause says
+	// nothing about a connection that OnAccept has closed.
+	for _, refused := range []bool{true, false} {
+		var connected atomic.Int32
+		s := t.optionalServe(TransporterOptions{
+			TLS: server,
+			OnAccept: func(c net.Conn) context.Context {
+				if refused {
+					c.Close()
+				}
+				return context.Background()
+			},
+			OnConnect: func(ctx context.Context, _ network.Conn) context.Context {
+				connected.Add(1)
+				return ctx
+			},
+		}, t.onData(answerOnce))
+		if s == nil {
+			return
+		}
+		c := t.dial(s)
+		if refused {
+			t.step("connect to a server with TLS whose OnAccept closes the connection")
+			_ = tls.Client(c, config).Handshake()
+		} else {
+			t.step("connect to a server with TLS and send GET / HTTP/1.1 in plain text")
+			_, _ = c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		}
+		t.ends(c, "the connection to be closed")
+		time.Sleep(10 * time.Millisecond)
+		n := connected.Load()
+		t.expect(n == 0, "no OnConnect, since there was no handshake", "it was called")
+		t.expect(!s.done.returned(), "ListenAndServe to go on", "it has returned %v", s.err)
+		t.step("connect once more")
+		c = t.dial(s)
+		if refused {
+			t.ends(c, "the connection to be closed")
+			continue
+		}
+		t.ask(s, tls.Client(c, config), 'm')
 	}
 }
 
@@ -1500,6 +1561,21 @@ func connectionLimit(t *transporterCheck) {
 	}
 	n := most.Load()
 	t.expect(n <= limit, fmt.Sprintf("at most %d handlers at a time", limit), "%d", n)
+
+	const failures = 2 * limit
+	ln := &kitListener{Listener: t.listenTCP(), fail: func(nth int) error {
+		if nth <= failures {
+			return os.NewSyscallError("accept", transientAcceptErrors()[0])
+		}
+		return nil
+	}}
+	if s = t.optionalServe(TransporterOptions{Listener: ln, MaxConns: limit}, t.onData(answerOnce)); s == nil {
+		return
+	}
+	t.step("with a limit of %d connections, connect and send a message after Accept has failed %d times", limit, failures)
+	for range limit {
+		t.ask(s, t.dial(s), 'm')
+	}
 }
 
 // A connection that is closed whenever OnData returns is never idle.
@@ -1566,13 +1642,16 @@ func writeTimeoutFreesHandler(t *transporterCheck) {
 // The peer does not stop to send before it has the answer, and the answer is longer
 // than what its window takes at once: one that is not waited for is lost. How long
 // an implementation waits is its own choice, so the peer has three attempts to be
-// quick.
+// quick. What tells the peer that the answer is whole is the half-close.
 func earlyAnswer(t *transporterCheck) {
-	for _, size := range []int{100, 1 << 20} {
-		text := pattern(size)
-		s := t.serve(TransporterOptions{}, t.onData(func(_ context.Context, c network.Conn) error {
+	serving := func(text []byte, more <-chan struct{}) *served {
+		return t.serve(TransporterOptions{}, t.onData(func(_ context.Context, c network.Conn) error {
 			if _, err := receiveMessage(c); err != nil {
 				return err
+			}
+			select {
+			case <-more:
+			case <-t.Context().Done():
 			}
 			if _, err := c.WriteBinary(text); err != nil {
 				return err
@@ -1582,12 +1661,27 @@ func earlyAnswer(t *transporterCheck) {
 			}
 			return errHandler
 		}))
+	}
+	// A peer that neither reads nor sends nor closes, while the others have their turn.
+	atOnce := make(chan struct{})
+	close(atOnce)
+	toQuiet := serving(pattern(100), atOnce)
+	quiet := t.dial(toQuiet)
+	t.send(quiet, 'm')
+	_ = quiet.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // its buffers are small
+	_, _ = quiet.Write(make([]byte, 512<<10))
+
+	for _, size := range []int{100, 1 << 20} {
+		text := pattern(size)
+		more := make(chan struct{}, 3)
+		s := serving(text, more)
 		for attempt := range 3 {
-			t.step("send a message and more without end; OnData reads the message, Flushes an answer of %d bytes, and returns an error", size)
+			t.step("send a message and more without end; OnData reads the message, waits until more is there, Flushes an answer of %d bytes, and returns an error", size)
 			c := t.dial(s).(*net.TCPConn)
 			_ = c.SetReadBuffer(128 << 10)
 			t.send(c, 'm')
 			var enough atomic.Bool
+			var writes atomic.Int32
 			much := make(chan struct{})
 			sent := t.spawn(func() {
 				// At first more than is read ahead, so that there is something unread.
@@ -1604,12 +1698,14 @@ func earlyAnswer(t *transporterCheck) {
 						}
 						return
 					}
+					writes.Add(1)
 				}
 			})
 			select {
 			case <-much:
 			case <-time.After(100 * time.Millisecond): // its buffers are small
 			}
+			more <- struct{}{}
 			var got []byte
 			var err error
 			for p := make([]byte, 128<<10); err == nil && len(got) < size; time.Sleep(time.Millisecond) {
@@ -1617,23 +1713,35 @@ func earlyAnswer(t *transporterCheck) {
 				n, err = c.Read(p[:min(len(p), size-len(got))])
 				got = append(got, p[:n]...)
 			}
+			var end error
+			if err == nil {
+				_, end = c.Read(make([]byte, 1))
+			}
 			whole := bytes.Equal(got, text)
-			if !whole && attempt < 2 {
+			// What comes after a half-close is taken, or at least not refused.
+			halfClose := end == io.EOF
+			for i, before := 0, writes.Load(); halfClose && i < 20 && writes.Load() < before+3; i++ {
+				halfClose = !sent.within(time.Millisecond)
+			}
+			if (!whole || !halfClose) && attempt < 2 {
 				c.Close()
 				continue
 			}
 			t.expect(whole, fmt.Sprintf("the %d bytes of the answer, at best of 3 times", size), "%s, and then %s", describeBytes(got, text), describeError(err))
+			t.step("go on sending, and read the end of the stream after the answer of %d bytes", size)
+			t.expect(end == io.EOF, "io.EOF, at best of 3 times", "%s", describeError(end))
+			t.step("send more after the end of the stream that comes after the answer of %d bytes", size)
+			t.expect(halfClose, "a half-close, which lets it be sent, at best of 3 times", "the next writes failed")
 			if size > 100 || t.short {
 				enough.Store(true)
-				t.wait(sent)
-				t.step("after the answer of %d bytes, stop sending, and read the end of the stream", size)
-				t.ends(c, "the end of the stream")
-				break
 			}
-			t.step("after the answer of %d bytes, go on sending, and read the end of the stream", size)
-			t.ends(c, "the end of the stream")
 			t.within(sent, "the connection to be closed at last, though the peer does not stop to send")
 			break
 		}
 	}
+
+	t.step("Shutdown, with a connection whose handler has given it up, and whose peer neither reads nor sends nor closes")
+	down, late := t.shutdown(toQuiet)
+	t.within(down, "Shutdown to return, since waiting for the peer is bounded")
+	t.expect(!late(), "Shutdown to return, since waiting for the peer is bounded", "it returned when its context ended")
 }

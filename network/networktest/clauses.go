@@ -130,7 +130,7 @@ var clauses = []Clause{
 	{"S4", `A permanent error is returned; there is no panic.`, false},
 	{"S5", `Close may come before, during and after serving.`, false},
 	{"S6", `Shutdown closes idle connections at once and waits for active ones.`, true},
-	{"S7", `When its context ends, Shutdown returns exactly ctx.Err().`, false},
+	{"S7", `When its context ends, Shutdown closes what is left and returns exactly ctx.Err().`, false},
 	{"S8", `Shutdown may be called twice, and by many at once.`, false},
 	{"S9", `The listener is closed once.`, false},
 	{"S10", `A panic in OnData is logged and closes that connection only.`, true},

@@ -503,6 +503,21 @@ var readerMutants = []mutant{
 			}
 		}),
 	},
+	{
+		id: "R28", what: "a timeout of the conn beneath comes out as it is",
+		wrap: func(nc net.Conn) network.Conn {
+			return passesTimeouts(nc, func(err error) bool { return true }, nil)
+		},
+	},
+	{
+		id: "R28", what: "a *net.OpError that says Timeout comes out as it is",
+		wrap: func(nc net.Conn) network.Conn {
+			return passesTimeouts(nc, func(err error) bool {
+				_, ok := err.(*net.OpError)
+				return ok
+			}, nil)
+		},
+	},
 }
 
 // ifCounted is P1, which does not apply under the race detector.

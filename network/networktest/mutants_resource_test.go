@@ -3,6 +3,7 @@ package networktest
 import (
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -17,6 +18,14 @@ var resourceMutants = slices.DeleteFunc([]mutant{
 	{
 		id: "P2", what: "the block of the largest message is kept for the next one",
 		wrap: func(nc net.Conn) network.Conn { return &keepsLargest{Conn: Reference(nc)} },
+	},
+	{
+		id: "P2", what: "the block of a Peek that came short is kept",
+		wrap: func(nc net.Conn) network.Conn { return &keepsShort{Conn: Reference(nc)} },
+	},
+	{
+		id: "P2", what: "what was closed with unread bytes stays in a list",
+		wrap: func(nc net.Conn) network.Conn { return &keepsClosed{Conn: Reference(nc)} },
 	},
 	{
 		id: "P3", what: "each connection has large buffers for its lifetime",
@@ -59,6 +68,45 @@ func (c *keepsLargest) Peek(n int) ([]byte, error) {
 		c.largest = p
 	}
 	return p, err
+}
+
+type keepsShort struct {
+	network.Conn
+	short []byte
+}
+
+func (c *keepsShort) Peek(n int) ([]byte, error) {
+	p, err := c.Conn.Peek(n)
+	if err != nil {
+		c.short = p
+	}
+	return p, err
+}
+
+type keepsClosed struct {
+	network.Conn
+	unread atomic.Bool
+}
+
+// keptClosed is the last of the list.
+var keptClosed atomic.Pointer[keepsClosed]
+
+func (c *keepsClosed) Peek(n int) ([]byte, error) {
+	p, err := c.Conn.Peek(n)
+	c.unread.Store(len(p) > 1<<20)
+	return p, err
+}
+
+func (c *keepsClosed) Skip(n int) error {
+	c.unread.Store(false)
+	return c.Conn.Skip(n)
+}
+
+func (c *keepsClosed) Close() error {
+	if c.unread.Load() {
+		keptClosed.Store(c)
+	}
+	return c.Conn.Close()
 }
 
 type largeBuffers struct {

@@ -18,6 +18,12 @@ var timeoutMutants = []mutant{
 		wrap: func(nc net.Conn) network.Conn { return &ownTimeoutError{asReference(nc)} },
 	},
 	{
+		id: "T1", what: "a timeout of the conn beneath comes out of a write as it is",
+		wrap: func(nc net.Conn) network.Conn {
+			return passesTimeouts(nc, nil, func(err error) bool { return true })
+		},
+	},
+	{
 		id: "T1", what: "timeouts are counted in ticks of 100 ms",
 		wrap: func(nc net.Conn) network.Conn { return &inTicks{asReference(nc)} },
 	},
@@ -136,6 +142,62 @@ func (c *ownTimeoutError) Flush() error { return c.own(c.reference.Flush()) }
 func (c *ownTimeoutError) Write(p []byte) (int, error) {
 	n, err := c.reference.Write(p)
 	return n, c.own(err)
+}
+
+// passesTimeouts leaves those timeouts of the conn beneath as they are for which
+// the function of the direction holds.
+func passesTimeouts(nc net.Conn, read, write func(err error) bool) network.Conn {
+	if _, ok := nc.(foreignTimeouts); !ok {
+		return Reference(nc)
+	}
+	beneath := &lastErrors{Conn: nc}
+	return &passing{asReference(beneath), beneath, read, write}
+}
+
+// lastErrors keeps the last error of each direction.
+type lastErrors struct {
+	net.Conn
+	read, write error
+}
+
+func (c *lastErrors) Read(p []byte) (n int, err error) {
+	n, err = c.Conn.Read(p)
+	c.read = err
+	return n, err
+}
+
+func (c *lastErrors) Write(p []byte) (n int, err error) {
+	n, err = c.Conn.Write(p)
+	c.write = err
+	return n, err
+}
+
+type passing struct {
+	*reference
+	beneath     *lastErrors
+	read, write func(err error) bool
+}
+
+func (c *passing) Peek(n int) ([]byte, error) {
+	p, err := c.reference.Peek(n)
+	if err != nil && c.read != nil && c.read(c.beneath.read) {
+		err = c.beneath.read
+	}
+	return p, err
+}
+
+func (c *passing) written(err error) error {
+	if err != nil && c.write != nil && c.write(c.beneath.write) {
+		return c.beneath.write
+	}
+	return err
+}
+
+func (c *passing) Flush() error { return c.written(c.reference.Flush()) }
+
+func (c *passing) Write(p []byte) (int, error) {
+	n, err := c.reference.Write(p)
+	return n, c.written(err)
 }
 
 type inTicks struct{ *reference }

@@ -115,6 +115,15 @@ var tlsMutants = []tlsMutant{
 		},
 	},
 	{
+		id: "L3", what: "no limit holds for what a handshake writes",
+		instead: func(c net.Conn, s tlsMutantSide) network.Conn {
+			raw := &noDeadlines{Conn: c, write: true}
+			r := newReferenceTLS(raw, s.config, s.tls)
+			raw.complete = &r.stream.complete
+			return r
+		},
+	},
+	{
 		id: "L3", what: "each read of a handshake has the whole timeout",
 		beneath: func(c net.Conn) net.Conn { return &eachRead{Conn: c} },
 	},
@@ -282,11 +291,12 @@ func (c *bareTLS) ConnectionState() tls.ConnectionState { return c.tls.Connectio
 // noDeadlines ignores them until the handshake is complete.
 type noDeadlines struct {
 	net.Conn
+	write    bool // those of writing alone
 	complete *atomic.Bool
 }
 
 func (c *noDeadlines) SetReadDeadline(t time.Time) error {
-	if !c.complete.Load() {
+	if !c.write && !c.complete.Load() {
 		return nil
 	}
 	return c.Conn.SetReadDeadline(t)

@@ -37,6 +37,7 @@ var transporterMutants = []transporterMutant{
 	},
 	{
 		id: "S3", what: "any failure of Accept ends serving",
+		also: []string{"S19"},
 		make: func(o TransporterOptions) network.Transporter {
 			return acceptOf(o, func(ln net.Listener) (net.Conn, error) {
 				c, err := ln.Accept()
@@ -57,6 +58,22 @@ var transporterMutants = []transporterMutant{
 						return c, err
 					}
 				}
+			})
+		},
+	},
+	{
+		id: "S3", what: "once Accept has failed, there is a pause before each",
+		make: func(o TransporterOptions) network.Transporter {
+			var failed atomic.Bool
+			return acceptOf(o, func(ln net.Listener) (net.Conn, error) {
+				if failed.Load() {
+					time.Sleep(300 * time.Millisecond)
+				}
+				c, err := ln.Accept()
+				if isTransientAccept(err) {
+					failed.Store(true)
+				}
+				return c, err
 			})
 		},
 	},
@@ -114,7 +131,7 @@ var transporterMutants = []transporterMutant{
 				case <-t.drained:
 					return nil
 				case <-ctx.Done():
-					return ctx.Err()
+					return t.Shutdown(ctx)
 				}
 			})
 		},
@@ -153,6 +170,26 @@ var transporterMutants = []transporterMutant{
 					return errHandler
 				}
 				return err
+			})
+		},
+	},
+	{
+		id: "S6", what: "what becomes idle by OnData's return during Shutdown is waited for",
+		make: func(o TransporterOptions) network.Transporter {
+			return onDataOf(o, func(t *transporterReference, ctx context.Context, c network.Conn, onData network.OnData) error {
+				err := onData(ctx, c)
+				if err == nil && t.isStopping() {
+					_, _ = c.Peek(1)
+				}
+				return err
+			})
+		},
+	},
+	{
+		id: "S6", what: "what becomes idle inside of OnData during Shutdown is waited for",
+		make: func(o TransporterOptions) network.Transporter {
+			return onDataOf(o, func(t *transporterReference, ctx context.Context, c network.Conn, onData network.OnData) error {
+				return onData(ctx, idleUnheard{c, t})
 			})
 		},
 	},
@@ -300,6 +337,33 @@ var transporterMutants = []transporterMutant{
 				return ctx
 			}
 			return newTransporterReference(o)
+		},
+	},
+	{
+		id: "S12", what: "OnConnect runs for a connection that OnAccept has closed",
+		make: func(o TransporterOptions) network.Transporter {
+			if onAccept, onConnect := o.OnAccept, o.OnConnect; onAccept != nil && onConnect != nil {
+				o.OnAccept = func(nc net.Conn) context.Context {
+					ctx := onAccept(nc)
+					if errors.Is(nc.SetDeadline(time.Time{}), net.ErrClosed) {
+						onConnect(ctx, Reference(nc))
+					}
+					return ctx
+				}
+			}
+			return newTransporterReference(o)
+		},
+	},
+	{
+		id: "S12", what: "OnConnect runs after a handshake that failed",
+		make: func(o TransporterOptions) network.Transporter {
+			return acceptOf(o, func(ln net.Listener) (net.Conn, error) {
+				c, err := ln.Accept()
+				if err != nil || o.TLS == nil || o.OnConnect == nil {
+					return c, err
+				}
+				return &failedHandshake{Conn: c, onConnect: o.OnConnect}, nil
+			})
 		},
 	},
 	{
@@ -461,6 +525,20 @@ var transporterMutants = []transporterMutant{
 		},
 	},
 	{
+		id: "S19", what: "an Accept that fails takes a place for good",
+		make: func(o TransporterOptions) network.Transporter {
+			var t *mutantTransporter
+			t = acceptOf(o, func(ln net.Listener) (net.Conn, error) {
+				c, err := ln.Accept()
+				if t.slots != nil && isTransientAccept(err) {
+					t.slots <- struct{}{}
+				}
+				return c, err
+			})
+			return t
+		},
+	},
+	{
 		id: "S20", what: "there is no idle timeout",
 		make: func(o TransporterOptions) network.Transporter {
 			o.IdleTimeout = 0
@@ -506,6 +584,40 @@ var transporterMutants = []transporterMutant{
 					<-t.stopped
 				}
 				return err
+			})
+		},
+	},
+	{
+		id: "S22", what: "there is a pause before the close, and no half-close",
+		make: func(o TransporterOptions) network.Transporter {
+			return givenUpOf(o, func(*transporterConn) { time.Sleep(100 * time.Millisecond) })
+		},
+	},
+	{
+		id: "S22", what: "what comes is dropped for a while, and then both directions are closed at once",
+		make: func(o TransporterOptions) network.Transporter {
+			return givenUpOf(o, func(c *transporterConn) {
+				for start, p := time.Now(), make([]byte, 64<<10); time.Since(start) < 100*time.Millisecond; {
+					if _, err := c.Read(p); err != nil {
+						return
+					}
+				}
+			})
+		},
+	},
+	{
+		id: "S22", what: "what comes is dropped up to a number of bytes, however long that takes",
+		make: func(o TransporterOptions) network.Transporter {
+			return givenUpOf(o, func(c *transporterConn) {
+				_ = c.nc.(*net.TCPConn).CloseWrite()
+				_ = c.SetReadTimeout(0)
+				for n, p := 0, make([]byte, 64<<10); n < 8<<20; {
+					m, err := c.Read(p)
+					if err != nil {
+						return
+					}
+					n += m
+				}
 			})
 		},
 	},
@@ -592,6 +704,19 @@ func panicsOf(o TransporterOptions, f func(t *transporterReference, p any) error
 	})
 }
 
+// givenUpOf has f do what is done before a connection is closed that its handler
+// has given up.
+func givenUpOf(o TransporterOptions, f func(c *transporterConn)) network.Transporter {
+	return onDataOf(o, func(_ *transporterReference, ctx context.Context, c network.Conn, onData network.OnData) error {
+		err := onData(ctx, c)
+		if tc, ok := c.(*transporterConn); ok && err != nil {
+			f(tc)
+			c.Close()
+		}
+		return err
+	})
+}
+
 // acceptOf has f accept connections.
 func acceptOf(o TransporterOptions, f func(ln net.Listener) (net.Conn, error)) *mutantTransporter {
 	if o.Listener != nil {
@@ -620,4 +745,36 @@ type typedNilListener struct{ *transporterReference }
 func (t typedNilListener) Listener() net.Listener {
 	ln, _ := t.transporterReference.Listener().(*net.TCPListener)
 	return ln
+}
+
+// idleUnheard forgets to tell what is idle once stopping has begun.
+type idleUnheard struct {
+	network.Conn
+	t *transporterReference
+}
+
+func (c idleUnheard) SetIdle(idle bool) bool {
+	if idle && c.t.isStopping() {
+		return true
+	}
+	return c.Conn.(interface{ SetIdle(bool) bool }).SetIdle(idle)
+}
+
+// failedHandshake is closed without a ServerHello.
+type failedHandshake struct {
+	net.Conn
+	wrote     atomic.Bool
+	onConnect func(context.Context, network.Conn) context.Context
+}
+
+func (c *failedHandshake) Write(p []byte) (int, error) {
+	c.wrote.Store(true)
+	return c.Conn.Write(p)
+}
+
+func (c *failedHandshake) Close() error {
+	if !c.wrote.Swap(true) {
+		c.onConnect(context.Background(), Reference(c.Conn))
+	}
+	return c.Conn.Close()
 }
