@@ -68,16 +68,45 @@ const (
 	flushed
 	limitSet // to the idle timeout
 
-	idlePeek = 4
+	idlePeek    = 4
+	prefacePeek = 24 // the length of HTTP/2's connection preface (pkg/route/engine.go)
 )
 
-// serverConn is a connection that a transporter accepted.
+var errNoPreface = errors.New("hertznet: the connection has had an HTTP/1 request")
+
+// serverConn is a connection that a transporter accepted, for as long as Hertz has
+// it: until it is closed, or is idle for so long that it is parked.
 type serverConn struct {
 	conn
 	idle  time.Duration // what Hertz sets before it waits for a next request
+	after time.Duration // for how long it may wait there before it is parked; 0 is for ever
 	phase atomic.Int32
 	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
+	lease atomic.Int32
+	http1 bool // it has had a request, so its next bytes are no HTTP/2 preface
 }
+
+// Hertz's engine closes every connection that it returns from. One that it returns
+// from only because it was idle is not closed but parked: the first Close after that
+// is the engine's, and does nothing. Any other closes, as does any later one: a
+// handler may have kept the connection and close it from a goroutine of its own.
+const (
+	leaseHeld     int32 = iota
+	leaseOffered        // idle for long enough, and nothing has come
+	leaseReturned       // and Hertz has let go of it
+)
+
+func (c *serverConn) server() *serverConn { return c }
+
+func (c *serverConn) Close() error {
+	if c.lease.CompareAndSwap(leaseOffered, leaseReturned) {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// parks reports whether Hertz has given the connection back to be parked.
+func (c *serverConn) parks() bool { return c.lease.Load() == leaseReturned }
 
 func (c *serverConn) Flush() error {
 	err := c.Conn.Flush()
@@ -100,6 +129,12 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 	// After the Flush Hertz drops what is left of a streamed body, with Peek too: only
 	// one that follows the idle timeout ends the phase.
 	if c.phase.Load() != limitSet {
+		if c.http1 && n == prefacePeek {
+			// The engine begins anew with a connection that was parked, and asks whether
+			// it is HTTP/2. It must not wait for so many bytes.
+			c.http1 = false
+			return nil, errNoPreface
+		}
 		b, err := c.Conn.Peek(n)
 		return b, c.note(err)
 	}
@@ -114,11 +149,55 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 		return b, c.note(err)
 	}
 	c.SetIdle(true)
-	b, err := c.Conn.Peek(n)
+	b, err := c.peekIdle(n)
+	if c.lease.Load() == leaseOffered {
+		return nil, err
+	}
 	if !c.SetIdle(false) && err == nil {
 		return nil, &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
 	}
 	return b, err
+}
+
+// peekIdle waits for the next request, and offers the connection for parking if none
+// has begun when it has waited for so long. The error is then a timeout.
+func (c *serverConn) peekIdle(n int) ([]byte, error) {
+	if c.after <= 0 || c.idle > 0 && c.idle <= c.after {
+		return c.Conn.Peek(n)
+	}
+	if err := c.Conn.SetReadTimeout(c.after); err != nil {
+		return nil, err
+	}
+	b, err := c.Conn.Peek(n)
+	switch {
+	case err == nil || !errors.Is(err, os.ErrDeadlineExceeded):
+		return b, err
+	case c.Len() == 0:
+		c.lease.Store(leaseOffered)
+		return nil, err
+	}
+	// A piece of something has come, so what is left of the time is spent here.
+	limit := c.idle
+	if limit > 0 {
+		limit -= c.after
+	}
+	if err := c.Conn.SetReadTimeout(limit); err != nil {
+		return nil, err
+	}
+	return c.Conn.Peek(n)
+}
+
+// resume waits for a request on a connection that was parked, as Hertz's HTTP/1
+// server does between two requests.
+func (c *serverConn) resume(readTimeout time.Duration) error {
+	c.phase.Store(limitSet)
+	if err := c.Conn.SetReadTimeout(c.idle); err != nil {
+		return err
+	}
+	if _, err := c.Peek(idlePeek); err != nil {
+		return err
+	}
+	return c.SetReadTimeout(readTimeout)
 }
 
 // Skip is what drops a streamed body that a handler left unread.
@@ -225,23 +304,31 @@ type sensingTLSConn struct {
 
 // newServerConn gives a connection of standard the methods that Hertz looks for.
 // cancel, if not nil, is called when the peer goes away.
-func newServerConn(c any, idle time.Duration, cancel context.CancelFunc) network.Conn {
-	switch c := c.(type) {
-	case *standard.TLSConn:
-		if cancel == nil {
-			return &serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}, idle: idle}, tls: c}
-		}
-		return &sensingTLSConn{
-			serverTLSConn: serverTLSConn{serverConn: serverConn{conn: conn{&c.Conn}, idle: idle}, tls: c},
-			sensor:        newSensor(&c.Conn, cancel),
-		}
-	default:
-		c2 := c.(*standard.Conn)
-		if cancel == nil {
-			return &serverConn{conn: conn{c2}, idle: idle}
-		}
-		return &sensingConn{serverConn: serverConn{conn: conn{c2}, idle: idle}, sensor: newSensor(c2, cancel)}
+func newServerConn(c any, idle time.Duration, cancel context.CancelFunc) serverSide {
+	c2, isTLS := c.(*standard.TLSConn)
+	switch {
+	case isTLS && cancel == nil:
+		s := &serverTLSConn{tls: c2}
+		s.conn, s.idle = conn{&c2.Conn}, idle
+		return s
+	case isTLS:
+		s := &sensingTLSConn{sensor: newSensor(&c2.Conn, cancel)}
+		s.tls, s.conn, s.idle = c2, conn{&c2.Conn}, idle
+		return s
 	}
+	plain := c.(*standard.Conn)
+	if cancel == nil {
+		return &serverConn{conn: conn{plain}, idle: idle}
+	}
+	s := &sensingConn{sensor: newSensor(plain, cancel)}
+	s.conn, s.idle = conn{plain}, idle
+	return s
+}
+
+// serverSide is a connection that a transporter accepted, of any kind.
+type serverSide interface {
+	network.Conn
+	server() *serverConn
 }
 
 // clientConn is a connection that a dialer opened.

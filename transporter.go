@@ -36,6 +36,10 @@ func NewTransporter(o *config.Options) network.Transporter {
 //		t.HandshakeTimeout = 5 * time.Second
 //	}))
 //
+// Idle connections are parked after ParkAfter: they give up their goroutine, their
+// buffer and Hertz's RequestContext until the next byte comes. With tracers none is,
+// since Hertz would count its last request twice.
+//
 // OnAccept, OnConnect and Logger are the options' and hlog's unless a configure
 // replaces them.
 func Transport(configure ...func(*standard.Transporter)) func(*config.Options) network.Transporter {
@@ -43,7 +47,7 @@ func Transport(configure ...func(*standard.Transporter)) func(*config.Options) n
 		if o.IdleTimeout == 0 {
 			o.IdleTimeout = -1
 		}
-		t := &transporter{given: o.Listener, sense: o.SenseClientDisconnection, idle: o.IdleTimeout}
+		t := &transporter{options: o, given: o.Listener, sense: o.SenseClientDisconnection}
 		t.std = standard.Transporter{
 			Network:          o.Network,
 			Addr:             o.Addr,
@@ -72,10 +76,10 @@ func Transport(configure ...func(*standard.Transporter)) func(*config.Options) n
 
 // transporter is a standard.Transporter with Hertz's types.
 type transporter struct {
-	std   standard.Transporter
-	given net.Listener // from server.WithListener
-	sense bool
-	idle  time.Duration
+	std     standard.Transporter
+	options *config.Options
+	given   net.Listener // from server.WithListener
+	sense   bool
 
 	stopped atomic.Bool
 }
@@ -93,21 +97,45 @@ func (t *transporter) ListenAndServe(onData network.OnData) error {
 		}
 	}
 	hlog.SystemLogger().Infof("HTTP server listening on address=%s", ln.Addr())
-	return t.std.Serve(ln, func(ctx context.Context, c any) error {
-		var conn network.Conn
-		if t.sense {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithCancel(ctx)
-			defer cancel()
-			conn = newServerConn(c, t.idle, cancel)
-		} else {
-			conn = newServerConn(c, t.idle, nil)
+	return t.std.Serve(ln, func(ctx context.Context, c any) error { return t.serve(ctx, c, onData) })
+}
+
+// serve lends a connection to Hertz's engine, which returns when it has closed it or
+// when it is to be parked.
+func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) error {
+	var cancel context.CancelFunc
+	if t.sense {
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+	}
+	conn := newServerConn(c, t.options.IdleTimeout, cancel)
+	s := conn.server()
+	s.after = t.parkAfter()
+	if s.Resumed() {
+		s.http1 = t.options.H2C
+		if err := s.resume(t.options.ReadTimeout); err != nil {
+			conn.Close()
+			return nil
 		}
-		if onData(ctx, conn) != nil {
-			conn.Close() // the engine has logged the error, and closed too
-		}
-		return nil
-	})
+	}
+	if err := onData(ctx, conn); err != nil && !s.parks() {
+		conn.Close() // the engine has logged the error, and closed too
+	}
+	return nil
+}
+
+// parkAfter returns how long Hertz waits for a next request before the connection is
+// parked, 0 for ever.
+func (t *transporter) parkAfter() time.Duration {
+	switch {
+	case len(t.options.Tracers) > 0:
+		// When Hertz stops waiting, it calls the tracers' Finish once more for the last
+		// request (pkg/protocol/http1/server.go).
+		return 0
+	case t.std.ParkAfter == 0:
+		return standard.DefaultParkAfter
+	}
+	return t.std.ParkAfter
 }
 
 // Close implements network.Transporter: at once.

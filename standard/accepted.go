@@ -1,26 +1,35 @@
 package standard
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/hertznet/hertznet/network"
 )
 
-// connState is where an accepted connection is in its life. The order is that of
-// a life: new, handshaking, then active and idle in turn, closed.
-type connState int32
+// ConnState is where an accepted connection is in its life:
+//
+//	new -> (handshaking) -> active <-> idle <-> parked
+//	         any of them -> closed
+//
+// docs/ARCHITECTURE.md has who makes which step.
+type ConnState int32
 
 const (
-	stateNew         connState = iota // no byte of it has been read
-	stateHandshaking                  // TLS is being negotiated
-	stateActive                       // OnData runs
-	stateIdle                         // between two messages
-	stateClosed                       // by the transporter, or gone
+	StateNew         ConnState = iota // no byte of it has been read
+	StateHandshaking                  // TLS is being negotiated
+	StateActive                       // OnData runs
+	StateIdle                         // between two messages, in a goroutine
+	StateParked                       // between two messages, without one
+	StateHijacked                     // OnData runs and has called SetHijacked
+	StateClosed                       // by the transporter, or gone
 )
 
-func (s connState) String() string {
-	return [...]string{"new", "handshaking", "active", "idle", "closed"}[s]
+// String returns the state's name in lower case, such as "idle".
+func (s ConnState) String() string {
+	return [...]string{"new", "handshaking", "active", "idle", "parked", "hijacked", "closed"}[s]
 }
 
 // accepted is what a Transporter knows of one of its connections.
@@ -31,23 +40,59 @@ type accepted struct {
 	tls   *TLSConn     // nil without TLS
 	state atomic.Int32
 	late  atomic.Pointer[lingering] // what keeps the socket open after Close
+
+	ctx    context.Context // for OnData
+	cancel func()          // of ctx; nil if there is nothing to cancel
+
+	// The goroutine's, or the poller's while the connection is parked.
+	resumed bool            // OnData has been called before
+	raw     syscall.RawConn // the socket, if the connection can be parked
+	idleEnd int64           // the moment until which a parked connection may be idle; 0 is for ever
+	parked  parking
 }
 
-func (a *accepted) set(s connState) { a.state.Store(int32(s)) }
+// change makes the step from one state to another, if that is where it is.
+func (a *accepted) change(from, to ConnState) bool {
+	if !a.state.CompareAndSwap(int32(from), int32(to)) {
+		return false
+	}
+	a.tell(to)
+	return true
+}
+
+// tell calls the hook.
+func (a *accepted) tell(s ConnState) {
+	if a.t.ConnState != nil {
+		a.t.ConnState(a.conn, s)
+	}
+}
+
+func (a *accepted) is(s ConnState) bool { return a.state.Load() == int32(s) }
 
 // closeIf closes the connection if it is in one of the states. One that changes
 // from one of them to another at this moment is not missed.
-func (a *accepted) closeIf(states ...connState) {
+func (a *accepted) closeIf(states ...ConnState) {
 	for {
 		s := a.state.Load()
-		if !slices.Contains(states, connState(s)) {
+		if !slices.Contains(states, ConnState(s)) {
 			return
 		}
-		if a.state.CompareAndSwap(s, int32(stateClosed)) {
-			a.conn.Close()
+		if a.state.CompareAndSwap(s, int32(StateClosed)) {
+			a.closed(ConnState(s))
 			return
 		}
 	}
+}
+
+// closed ends a connection that was in a state until the caller made it closed.
+// A parked one has no goroutine that would do the rest.
+func (a *accepted) closed(was ConnState) {
+	if was == StateParked {
+		a.t.parking.remove(a)
+		a.t.finish(a)
+		return
+	}
+	a.conn.Close()
 }
 
 // SetIdle tells the Transporter that accepted the connection whether its protocol
@@ -57,7 +102,9 @@ func (a *accepted) closeIf(states ...connState) {
 // A protocol that returns from OnData between messages needs no SetIdle. One that
 // keeps waiting inside of OnData calls SetIdle(true) before it waits and
 // SetIdle(false) when the first byte has come; if that reports false, Shutdown was
-// faster, and the message must not be acted on, since no answer can be sent. It
+// faster, and the message must not be acted on, since no answer can be sent. One
+// that returns from OnData while it is idle has waited long enough: the connection
+// is parked at once, and not after Transporter.ParkAfter. SetIdle
 // changes nothing for a connection that no Transporter accepted, and belongs to
 // the reader's goroutine.
 func (c *Conn) SetIdle(idle bool) (open bool) {
@@ -66,9 +113,23 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 		return !c.closed.Load()
 	}
 	if !idle {
-		a.state.CompareAndSwap(int32(stateIdle), int32(stateActive))
-	} else if a.state.CompareAndSwap(int32(stateActive), int32(stateIdle)) && a.t.stopping.Load() {
-		a.closeIf(stateIdle)
+		a.change(StateIdle, StateActive)
+	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() {
+		a.closeIf(StateIdle)
 	}
-	return connState(a.state.Load()) != stateClosed && !c.closed.Load()
+	return !a.is(StateClosed) && !c.closed.Load()
 }
+
+// SetHijacked tells the Transporter that OnData has given the connection to
+// another protocol, which keeps it until OnData returns: it counts as hijacked,
+// and limits that are made for requests do not hold for it any more. Shutdown
+// waits for it as for an active one.
+func (c *Conn) SetHijacked() {
+	if a := c.accepted; a != nil {
+		a.change(StateActive, StateHijacked)
+	}
+}
+
+// Resumed reports whether this is not the first call of OnData for the
+// connection.
+func (c *Conn) Resumed() bool { return c.accepted != nil && c.accepted.resumed }

@@ -349,12 +349,20 @@ func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	if a := c.accepted; a != nil {
-		if l := a.linger(); l != nil {
-			defer l.begin(a)
-		}
+	a := c.accepted
+	if a == nil {
+		return c.nc.Close()
 	}
-	return c.nc.Close()
+	if l := a.linger(); l != nil {
+		defer l.begin(a)
+	}
+	err := c.nc.Close()
+	if a.state.CompareAndSwap(int32(StateParked), int32(StateClosed)) {
+		// By somebody who has kept it: nobody else would notice. Parking fails from
+		// now on, for the socket is closed.
+		go a.closed(StateParked)
+	}
+	return err
 }
 
 // LocalAddr returns the local address; also after Close [C8].

@@ -39,13 +39,10 @@ var noLinger = new(lingering)
 // linger returns a lingering for the connection if bytes lie unread in its socket, or
 // many that the peer has not taken yet, and nil if it can be closed as it is.
 func (a *accepted) linger() *lingering {
-	if connState(a.state.Load()) == stateClosed {
+	if a.is(StateClosed) {
 		return nil // the transporter closes it, for good and at once
 	}
-	nc := a.base.nc
-	if a.tls != nil {
-		nc = a.tls.tls.NetConn()
-	}
+	nc := a.socket()
 	s, ok := nc.(interface {
 		syscall.Conn
 		File() (*os.File, error)
@@ -74,7 +71,7 @@ func (l *lingering) begin(a *accepted) {
 	if !a.late.CompareAndSwap(nil, l) {
 		l.Close()
 	}
-	if connState(a.state.Load()) == stateClosed {
+	if a.is(StateClosed) {
 		l.Close() // by the transporter, meanwhile
 	}
 }

@@ -69,12 +69,12 @@ func (s *server) close(t testing.TB) {
 func (s *server) open() int { return len(s.all()) }
 
 // inState counts the connections in a state.
-func (s *server) inState(want connState) int {
+func (s *server) inState(want ConnState) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
 	for a := range s.conns {
-		n += one(connState(a.state.Load()) == want)
+		n += one(a.is(want))
 	}
 	return n
 }

@@ -55,15 +55,15 @@ func TestS5_ServingAfterTheEnd(t *testing.T) {
 func TestS5_CloseReachesHandshakesAndIdle(t *testing.T) {
 	sc, _ := trustConfigs(t)
 	for _, test := range []struct {
-		state  connState
+		state  ConnState
 		config *tls.Config
 	}{
-		{stateHandshaking, sc},
-		{stateIdle, nil},
+		{StateHandshaking, sc},
+		{StateIdle, nil},
 	} {
 		s := serve(t, &Transporter{TLSConfig: test.config}, echo)
 		c := s.dial(t)
-		if test.state == stateIdle {
+		if test.state == StateIdle {
 			ask(t, c, "x")
 		}
 		settles(t, test.state.String(), 1, func() int { return s.inState(test.state) })
@@ -112,7 +112,7 @@ func TestS6_ShutdownClosesIdleConnectionsAtOnce(t *testing.T) {
 					conns = append(conns, c)
 				}
 				synctest.Wait()
-				if n := s.inState(stateIdle); n != len(conns) {
+				if n := s.inState(StateIdle); n != len(conns) {
 					t.Errorf("%d of %d connections are idle", n, len(conns))
 				}
 				start := time.Now()

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -20,6 +21,9 @@ import (
 // newGrace is how long a Shutdown lets connections live that have not sent a byte
 // yet: their first request may be on its way.
 const newGrace = 100 * time.Millisecond
+
+// DefaultParkAfter is the default of Transporter.ParkAfter.
+const DefaultParkAfter = time.Second
 
 // Transporter accepts connections and calls OnData for them: a
 // [network.Transporter]. The zero value listens on a free TCP port. Its fields
@@ -57,6 +61,15 @@ type Transporter struct {
 	// less: no limit.
 	IdleTimeout time.Duration
 
+	// ParkAfter is for how long an idle connection keeps its goroutine. Then it is
+	// parked: it waits for its next byte, or for the end of IdleTimeout, in one
+	// epoll instance that all connections share, and costs neither a stack nor a
+	// buffer. The next byte calls OnData again, in a new goroutine. Zero is
+	// DefaultParkAfter, less than zero is never. Connections of package net, TCP
+	// or unix, can be parked, with TLS or without, on Linux; others, and
+	// elsewhere, wait in their goroutine.
+	ParkAfter time.Duration
+
 	// KeepAlive is after how much silence TCP probes whether the peer is still
 	// there. Zero is the listener's own setting, less than zero is never.
 	KeepAlive time.Duration
@@ -87,6 +100,12 @@ type Transporter struct {
 	// the context for OnData; nil leaves it as it was.
 	OnConnect func(context.Context, network.Conn) context.Context
 
+	// ConnState, if not nil, is called at each step of a connection's life, with
+	// the state that it is in from now on: first StateNew, last StateClosed. It is
+	// called in the goroutine that makes the step, which waits for it. It must
+	// not use the connection but for its addresses.
+	ConnState func(network.Conn, ConnState)
+
 	// OnHandshakeError, if not nil, is called when a TLS handshake failed, before
 	// the connection is closed. A client that spoke plain text is a
 	// tls.RecordHeaderError, whose Conn can still be written to [L4].
@@ -106,6 +125,8 @@ type Transporter struct {
 	config   *tls.Config   // the clone of TLSConfig
 	slots    chan struct{} // one for each open connection, if MaxConns is set
 	watch    *watcher      // of disconnects; nil if nobody asked
+	parking  parkingLot    // where idle connections wait
+	onData   network.OnData
 }
 
 var _ network.Transporter = (*Transporter)(nil)
@@ -153,24 +174,11 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		t.mu.Unlock()
 		return errors.New("standard: Transporter serves already")
 	}
+	if err := t.open(onData); err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	t.serving, t.listener, t.closing = true, ln, once
-	t.init()
-	if t.TLSConfig != nil {
-		// Once for all connections: the clone owns the session ticket keys.
-		t.config = tlsconn.ServerConfig(t.TLSConfig)
-	}
-	if t.MaxConns > 0 {
-		t.slots = make(chan struct{}, t.MaxConns)
-	}
-	if t.CancelOnDisconnect {
-		w, err := newWatcher()
-		if err != nil {
-			t.mu.Unlock()
-			return fmt.Errorf("standard: CancelOnDisconnect: %w", err)
-		}
-		t.watch = w
-		defer w.endWhen(t.drained)
-	}
 	t.mu.Unlock()
 
 	var backoff time.Duration
@@ -185,7 +193,7 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		switch {
 		case err == nil:
 			backoff = 0
-			t.start(nc, onData)
+			t.start(nc)
 		case t.stopping.Load():
 			return nil
 		case isTransient(err):
@@ -202,6 +210,26 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 			return err
 		}
 	}
+}
+
+// open makes what serving needs. t.mu is held.
+func (t *Transporter) open(onData network.OnData) (err error) {
+	t.init()
+	t.onData = onData
+	if t.TLSConfig != nil {
+		// Once for all connections: the clone owns the session ticket keys.
+		t.config = tlsconn.ServerConfig(t.TLSConfig)
+	}
+	if t.MaxConns > 0 {
+		t.slots = make(chan struct{}, t.MaxConns)
+	}
+	if t.CancelOnDisconnect {
+		if t.watch, err = newWatcher(); err != nil {
+			return fmt.Errorf("standard: CancelOnDisconnect: %w", err)
+		}
+		t.watch.endWhen(t.drained)
+	}
+	return nil
 }
 
 // takeSlot waits until one more connection may be open; false says that there
@@ -241,7 +269,7 @@ func (t *Transporter) log() *slog.Logger {
 }
 
 // start gives nc a goroutine of its own at once [S11].
-func (t *Transporter) start(nc net.Conn, onData network.OnData) {
+func (t *Transporter) start(nc net.Conn) {
 	a := t.accept(nc)
 	t.mu.Lock()
 	stopping := t.stopping.Load()
@@ -254,7 +282,7 @@ func (t *Transporter) start(nc net.Conn, onData network.OnData) {
 		t.freeSlot()
 		return
 	}
-	go t.serve(a, nc, onData)
+	go t.serve(a, nc)
 }
 
 // accept wraps nc.
@@ -272,6 +300,9 @@ func (t *Transporter) accept(nc net.Conn) *accepted {
 	}
 	a.base.accepted = a
 	a.base.in.floor = t.ReadBufferSize
+	if t.parkAfter() > 0 {
+		a.raw = socketOf(nc)
+	}
 	return a
 }
 
@@ -285,93 +316,139 @@ func (t *Transporter) handshakeTimeout() time.Duration {
 	return DefaultHandshakeTimeout
 }
 
-// serve is the life of one connection.
-func (t *Transporter) serve(a *accepted, nc net.Conn, onData network.OnData) {
+// serve is the first part of a connection's life, until it is parked or ends.
+func (t *Transporter) serve(a *accepted, nc net.Conn) {
+	t.run(a, func() (parked bool) { return t.greet(a, nc) && t.loop(a, StateNew) })
+}
+
+// resume goes on with a connection that was parked.
+func (t *Transporter) resume(a *accepted) {
+	t.run(a, func() (parked bool) {
+		if parked, err := t.await(a, 1, false); parked || err != nil {
+			t.quiet("no more to read", a, err)
+			return parked
+		}
+		return t.loop(a, StateIdle)
+	})
+}
+
+// run finishes the connection after f, unless that has parked it.
+func (t *Transporter) run(a *accepted, f func() (parked bool)) {
+	parked := false
 	defer func() {
 		if p := recover(); p != nil {
 			t.log().Error("a handler panicked; its connection is closed",
-				"remote", nc.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+				"remote", a.base.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
 		}
-		a.conn.Close()
-		a.end()
-		a.set(stateClosed)
-		t.forget(a)
+		if !parked {
+			t.finish(a)
+		}
 	}()
-	ctx := context.Background()
+	parked = f()
+}
+
+// finish ends a connection. It is called once: by the connection's goroutine, or by
+// whoever closed it while it was parked.
+func (t *Transporter) finish(a *accepted) {
+	a.conn.Close()
+	a.end()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	a.state.Store(int32(StateClosed))
+	a.tell(StateClosed)
+	t.forget(a)
+}
+
+// greet does what comes before the first byte, and reports whether it went well.
+func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
+	a.tell(StateNew)
+	a.ctx = context.Background()
 	if t.OnAccept != nil {
 		if got := t.OnAccept(nc); got != nil {
-			ctx = got
+			a.ctx = got
 		}
 		if isClosed(nc) {
-			return
+			return false
 		}
 	}
 	if a.tls != nil {
-		a.state.CompareAndSwap(int32(stateNew), int32(stateHandshaking))
+		a.change(StateNew, StateHandshaking)
 		if err := a.tls.Handshake(); err != nil {
 			if t.OnHandshakeError != nil {
 				t.OnHandshakeError(nc, err)
 			}
-			t.quiet("TLS handshake failed", nc, err)
-			return
+			t.quiet("TLS handshake failed", a, err)
+			return false
 		}
-		a.state.CompareAndSwap(int32(stateHandshaking), int32(stateNew))
+		a.change(StateHandshaking, StateNew)
 	}
 	// Nothing is blocked yet, so these cannot fail.
 	_ = a.base.rd.setTimeout(t.ReadTimeout)
 	_ = a.base.wr.setTimeout(t.WriteTimeout)
 	if t.OnConnect != nil {
-		if got := t.OnConnect(ctx, a.conn); got != nil {
-			ctx = got
+		if got := t.OnConnect(a.ctx, a.conn); got != nil {
+			a.ctx = got
 		}
 	}
 	if t.watch != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		defer t.watch.add(nc, cancel)()
+		ctx, cancel := context.WithCancel(a.ctx)
+		remove := t.watch.add(nc, cancel)
+		a.ctx, a.cancel = ctx, func() {
+			cancel()
+			remove()
+		}
 	}
-	t.loop(ctx, a, nc, onData)
+	if err := a.base.fill(1); err != nil {
+		t.quiet("no more to read", a, err)
+		return false
+	}
+	return true
 }
 
-// loop calls onData whenever there is something to read.
-func (t *Transporter) loop(ctx context.Context, a *accepted, nc net.Conn, onData network.OnData) {
+// loop calls onData for what has come, as often as there is more, and reports
+// whether the connection was parked in the end.
+func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 	c := a.base
-	for state, need := stateNew, 1; ; {
-		if err := c.fill(need); err != nil {
-			t.quiet("no more to read", nc, err)
-			return
-		}
-		if !a.state.CompareAndSwap(int32(state), int32(stateActive)) {
-			return // Shutdown was faster
+	for {
+		if state != StateActive && !a.change(state, StateActive) {
+			return false // Shutdown was faster
 		}
 		_ = c.rd.setTimeout(t.ReadTimeout)
 		before := c.in.taken()
-		if err := onData(ctx, a.conn); err != nil {
-			t.quiet("the handler ended the connection", nc, err)
-			return
+		if err := t.onData(a.ctx, a.conn); err != nil {
+			t.quiet("the handler ended the connection", a, err)
+			return false
 		}
 		if c.closed.Load() {
-			return
+			return false
 		}
+		a.resumed = true
 		// What the handler left although it took something may be a message that it
 		// has not looked at. If it took nothing, it waits for more.
-		need = 1
+		need := 1
 		if c.in.taken() == before {
 			need = c.in.len() + 1
 		}
+		waited := a.is(StateIdle)
 		if c.in.len() >= need {
 			// Shutdown must not take it for idle.
-			a.state.CompareAndSwap(int32(stateIdle), int32(stateActive))
-			state = stateActive
+			a.change(StateIdle, StateActive)
+			a.change(StateHijacked, StateActive)
+			state = StateActive
 			continue
 		}
-		a.state.CompareAndSwap(int32(stateActive), int32(stateIdle))
-		state = stateIdle
-		if t.stopping.Load() {
-			return
+		if !waited && !a.change(StateActive, StateIdle) {
+			a.change(StateHijacked, StateIdle)
 		}
-		_ = c.rd.setTimeout(t.IdleTimeout)
+		state = StateIdle
+		if t.stopping.Load() {
+			return false
+		}
+		if parked, err := t.await(a, need, waited); parked || err != nil {
+			t.quiet("no more to read", a, err)
+			return parked
+		}
 	}
 }
 
@@ -382,11 +459,11 @@ func isClosed(nc net.Conn) bool {
 }
 
 // quiet logs the end of a connection that peers bring about every day.
-func (t *Transporter) quiet(msg string, nc net.Conn, err error) {
-	if err == io.EOF {
+func (t *Transporter) quiet(msg string, a *accepted, err error) {
+	if err == nil || err == io.EOF {
 		return
 	}
-	t.log().Debug(msg, "remote", nc.RemoteAddr(), "error", err)
+	t.log().Debug(msg, "remote", a.base.RemoteAddr(), "error", err)
 }
 
 func (t *Transporter) forget(a *accepted) {
@@ -404,6 +481,7 @@ func (t *Transporter) setDrained() {
 	case <-t.drained:
 	default:
 		close(t.drained)
+		t.parking.close()
 	}
 }
 
@@ -453,15 +531,25 @@ func (t *Transporter) closeEach(f func(*accepted)) {
 }
 
 // closeIn closes the connections that are in one of the states.
-func (t *Transporter) closeIn(states ...connState) {
+func (t *Transporter) closeIn(states ...ConnState) {
 	t.closeEach(func(a *accepted) { a.closeIf(states...) })
+}
+
+// closeIdle closes idle connections, parked or not, but for those in whose sockets
+// bytes wait: a request that has arrived is answered.
+func (t *Transporter) closeIdle() {
+	t.closeEach(func(a *accepted) {
+		if s, ok := a.socket().(syscall.Conn); ok && unread(s) {
+			return
+		}
+		a.closeIf(StateIdle, StateParked)
+	})
 }
 
 // closeAll closes every connection, whatever it does.
 func (t *Transporter) closeAll() {
 	t.closeEach(func(a *accepted) {
-		a.set(stateClosed)
-		a.conn.Close()
+		a.closed(ConnState(a.state.Swap(int32(StateClosed))))
 		a.cut()
 	})
 }
@@ -480,7 +568,7 @@ func (t *Transporter) Close() error {
 // called before serving, more than once, and concurrently [S8].
 func (t *Transporter) Shutdown(ctx context.Context) error {
 	err := t.stop()
-	t.closeIn(stateIdle)
+	t.closeIdle()
 	grace := time.NewTimer(newGrace)
 	defer grace.Stop()
 	for {
@@ -493,7 +581,8 @@ func (t *Transporter) Shutdown(ctx context.Context) error {
 		case <-t.drained:
 			return err
 		case <-grace.C:
-			t.closeIn(stateNew, stateHandshaking)
+			// What waited in an idle one's socket was no message, or it would be active.
+			t.closeIn(StateNew, StateHandshaking, StateIdle, StateParked)
 		case <-ctx.Done():
 			t.closeAll()
 			return ctx.Err()

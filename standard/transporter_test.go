@@ -502,7 +502,7 @@ func TestOnDataEndsTheConnection(t *testing.T) {
 
 // The states have names, for a debugger.
 func TestConnStateString(t *testing.T) {
-	if got := fmt.Sprint(stateNew, stateHandshaking, stateActive, stateIdle, stateClosed); got != "new handshaking active idle closed" {
+	if got := fmt.Sprint(StateNew, StateHandshaking, StateActive, StateIdle, StateClosed); got != "new handshaking active idle closed" {
 		t.Errorf("got %q", got)
 	}
 }

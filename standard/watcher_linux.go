@@ -25,20 +25,11 @@ type watcher struct {
 }
 
 func newWatcher() (*watcher, error) {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	epoll, raw, err := newEpoll()
 	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
-	}
-	// Only a descriptor that does not block is given to the runtime's poller.
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
-		return nil, os.NewSyscallError("setnonblock", err)
-	}
-	w := &watcher{epoll: os.NewFile(uintptr(fd), "epoll"), conns: make(map[uint64]context.CancelFunc)}
-	if w.raw, err = w.epoll.SyscallConn(); err != nil {
-		w.epoll.Close()
 		return nil, err
 	}
+	w := &watcher{epoll: epoll, raw: raw, conns: make(map[uint64]context.CancelFunc)}
 	go w.run()
 	return w, nil
 }

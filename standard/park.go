@@ -1,0 +1,143 @@
+package standard
+
+import (
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Parking: an idle connection first lingers in its goroutine, since the next
+// request of a busy one is about to come. Then it gives up goroutine, stack and
+// buffer, and one poller waits for all that do. The state is what decides who
+// owns such a connection: whoever makes the step from StateParked, and nobody
+// else, goes on with it or finishes it.
+
+// parkingLot has the poller of a Transporter, which is made for the first connection
+// that is parked: a server of other conns than sockets has none.
+type parkingLot struct {
+	mu     sync.Mutex
+	poller *poller
+	closed bool
+}
+
+// open returns the poller, or nil if there can be none.
+func (l *parkingLot) open(t *Transporter) *poller {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.poller != nil || l.closed {
+		return l.poller
+	}
+	var err error
+	if l.poller, err = newPoller(t); err != nil {
+		// Descriptors are scarce, say. The connection waits as it would elsewhere, and
+		// the next one tries again.
+		t.log().Debug("an idle connection cannot be parked and keeps its goroutine", "error", err)
+	}
+	return l.poller
+}
+
+// remove takes a connection out that was parked and is closed.
+func (l *parkingLot) remove(a *accepted) {
+	l.mu.Lock()
+	p := l.poller
+	l.mu.Unlock()
+	p.remove(a)
+}
+
+// close is called when no connection is left.
+func (l *parkingLot) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.poller != nil {
+		l.poller.close()
+	}
+}
+
+// parkAfter returns ParkAfter with its default, 0 for never.
+func (t *Transporter) parkAfter() time.Duration {
+	if t.ParkAfter == 0 {
+		return DefaultParkAfter
+	}
+	return max(t.ParkAfter, 0)
+}
+
+// socket returns what lies beneath, without TLS.
+func (a *accepted) socket() net.Conn {
+	if a.tls != nil {
+		return a.tls.tls.NetConn()
+	}
+	return a.base.nc
+}
+
+// socketOf returns the socket of a connection that can be parked. A conn that only
+// wraps a socket may hold bytes of its own.
+func socketOf(nc net.Conn) syscall.RawConn {
+	if !isStreamSocket(nc) {
+		return nil
+	}
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// await waits for an idle connection's next message, of which need bytes must be
+// unread, or parks the connection. waited says that it has lingered already.
+func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, err error) {
+	c, after := a.base, t.parkAfter()
+	if waited {
+		a.beginIdle(after)
+	}
+	can := a.raw != nil && need == 1 && c.in.len() == 0
+	for {
+		if can && waited {
+			if p := t.parking.open(t); p != nil && p.park(a) {
+				return true, nil
+			}
+			can = false
+		}
+		limit := t.IdleTimeout
+		if a.idleEnd != 0 {
+			// After the end a nanosecond is left, for 0 would be no limit.
+			limit = time.Duration(max(a.idleEnd-moment(), 1))
+		}
+		linger := can && (limit <= 0 || after < limit)
+		if linger {
+			limit = after
+		}
+		_ = c.rd.setTimeout(limit)
+		err := c.fill(need)
+		if err == nil {
+			a.idleEnd = 0
+			return false, nil
+		}
+		// Over TLS a read that ended so proves that no record waits inside of it.
+		if !linger || !isTimeout(err) {
+			return false, err
+		}
+		waited = true
+		a.beginIdle(after)
+	}
+}
+
+// beginIdle notes when the idle time ends, of which some has passed. It is noted
+// once: bytes that are no message, such as a part of a TLS record, wake a
+// connection and prolong nothing.
+func (a *accepted) beginIdle(passed time.Duration) {
+	if idle := a.t.IdleTimeout; idle > 0 && a.idleEnd == 0 {
+		a.idleEnd = moment() + max(int64(idle-passed), 1)
+	}
+}
+
+// expire closes a connection whose idle time ended while it was parked. The caller
+// has made it closed.
+func (t *Transporter) expire(a *accepted) {
+	if a.base.socket {
+		t.finish(a)
+	} else {
+		go t.finish(a) // TLS may take its time to say good-bye
+	}
+}

@@ -1,0 +1,226 @@
+package standard
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// poller waits for the next byte of parked connections: one epoll instance and one
+// goroutine for all. The instance is itself waited for by the runtime's poller, whose
+// deadline is that of the connection that may be idle for the shortest time.
+type poller struct {
+	t     *Transporter
+	epoll *os.File
+	raw   syscall.RawConn // of epoll
+
+	mu    sync.Mutex
+	next  uint64
+	conns map[uint64]*accepted // all that are parked
+	// Those that may not be idle for ever, by the end of their time. As a rule it is the
+	// one that comes last that may stay longest, so a list needs no search.
+	first, last *accepted
+	closed      bool
+}
+
+// parking is a connection's place in the poller. p.mu guards it.
+type parking struct {
+	id         uint64 // 0 while it is not parked
+	prev, next *accepted
+	known      bool // its socket is in the epoll instance
+}
+
+func newPoller(t *Transporter) (*poller, error) {
+	epoll, raw, err := newEpoll()
+	if err != nil {
+		return nil, err
+	}
+	p := &poller{t: t, epoll: epoll, raw: raw, conns: make(map[uint64]*accepted)}
+	go p.run()
+	return p, nil
+}
+
+// newEpoll returns an epoll instance that the runtime's poller can wait for.
+func newEpoll() (*os.File, syscall.RawConn, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("epoll_create1", err)
+	}
+	// Only a descriptor that does not block is given to the runtime's poller.
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
+		return nil, nil, os.NewSyscallError("setnonblock", err)
+	}
+	f := os.NewFile(uintptr(fd), "epoll")
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, raw, nil
+}
+
+// run ends when the instance is closed.
+func (p *poller) run() {
+	events := make([]syscall.EpollEvent, 128)
+	for {
+		n := 0
+		err := p.raw.Read(func(fd uintptr) bool {
+			n, _ = syscall.EpollWait(int(fd), events, 0)
+			return n != 0
+		})
+		switch {
+		case err == nil:
+			p.wake(events[:max(n, 0)])
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			p.expire()
+		default:
+			return
+		}
+	}
+}
+
+// park takes an idle connection over from its goroutine, which must not touch it
+// afterwards, and reports whether it has.
+func (p *poller) park(a *accepted) bool {
+	a.tell(StateParked) // first, since it may be resumed at once, and the hook may block
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !a.state.CompareAndSwap(int32(StateIdle), int32(StateParked)) {
+		return false
+	}
+	p.next++
+	a.parked.id = p.next
+	p.conns[a.parked.id] = a
+	p.insert(a)
+	// One event, and then none until the socket is armed again. Bytes that have come
+	// already are an event, too.
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | oneShot}
+	setID(&event, a.parked.id)
+	op := syscall.EPOLL_CTL_ADD
+	if a.parked.known {
+		op = syscall.EPOLL_CTL_MOD
+	}
+	err := os.ErrClosed
+	_ = a.raw.Control(func(fd uintptr) { // it fails on a closed socket only
+		_ = p.raw.Control(func(epoll uintptr) {
+			err = syscall.EpollCtl(int(epoll), op, int(fd), &event)
+		})
+	})
+	if err == nil {
+		a.parked.known = true
+		return true
+	}
+	p.unlink(a)
+	// If somebody closes it at this moment, it is theirs.
+	return !a.state.CompareAndSwap(int32(StateParked), int32(StateIdle))
+}
+
+const oneShot = 1 << 30 // EPOLLONESHOT, an untyped constant
+
+// wake gives connections a goroutine again.
+func (p *poller) wake(events []syscall.EpollEvent) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range events {
+		a := p.conns[id(&events[i])]
+		if a != nil && a.state.CompareAndSwap(int32(StateParked), int32(StateIdle)) {
+			p.unlink(a)
+			go p.t.resume(a)
+		}
+	}
+}
+
+// expire closes the connections whose idle time is over.
+func (p *poller) expire() {
+	var over []*accepted
+	p.mu.Lock()
+	now := moment()
+	for p.first != nil && p.first.idleEnd <= now {
+		a := p.first
+		p.unlink(a)
+		if a.state.CompareAndSwap(int32(StateParked), int32(StateClosed)) {
+			over = append(over, a)
+		}
+	}
+	p.arm()
+	p.mu.Unlock()
+	for _, a := range over {
+		p.t.expire(a)
+	}
+}
+
+// remove forgets a connection that the caller has made closed.
+func (p *poller) remove(a *accepted) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unlink(a)
+}
+
+// close ends run. Nothing is parked any more.
+func (p *poller) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.epoll.Close()
+}
+
+// insert puts a connection in its place in the list. p.mu is held.
+func (p *poller) insert(a *accepted) {
+	if a.idleEnd == 0 {
+		return
+	}
+	after := p.last
+	for after != nil && after.idleEnd > a.idleEnd {
+		after = after.parked.prev
+	}
+	a.parked.prev = after
+	if after == nil {
+		a.parked.next, p.first = p.first, a
+	} else {
+		a.parked.next, after.parked.next = after.parked.next, a
+	}
+	if a.parked.next == nil {
+		p.last = a
+	} else {
+		a.parked.next.parked.prev = a
+	}
+	if p.first == a {
+		p.arm()
+	}
+}
+
+// unlink takes a connection out, if it is in. p.mu is held. A deadline that then comes
+// too early finds nothing to do.
+func (p *poller) unlink(a *accepted) {
+	if a.parked.id == 0 {
+		return
+	}
+	delete(p.conns, a.parked.id)
+	a.parked.id = 0
+	if a.idleEnd == 0 {
+		return
+	}
+	if prev := a.parked.prev; prev != nil {
+		prev.parked.next = a.parked.next
+	} else {
+		p.first = a.parked.next
+	}
+	if next := a.parked.next; next != nil {
+		next.parked.prev = a.parked.prev
+	} else {
+		p.last = a.parked.prev
+	}
+	a.parked.prev, a.parked.next = nil, nil
+}
+
+// arm sets the deadline to the end of the first's time. p.mu is held.
+func (p *poller) arm() {
+	var at time.Time
+	if p.first != nil {
+		at = epoch.Add(time.Duration(p.first.idleEnd))
+	}
+	_ = p.epoll.SetReadDeadline(at) // it fails only when closed
+}
