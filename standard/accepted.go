@@ -44,6 +44,10 @@ type accepted struct {
 	ctx    context.Context // for OnData
 	cancel func()          // of ctx; nil if there is nothing to cancel
 
+	counts counts
+	reason atomic.Int32 // why it ends, a closeReason; what is noted first counts
+	waited atomic.Int32 // the reason why it would end now, if a read has timed out
+
 	// The goroutine's, or the poller's while the connection is parked.
 	resumed bool            // OnData has been called before
 	raw     syscall.RawConn // the socket, if the connection can be parked
@@ -55,6 +59,9 @@ type accepted struct {
 func (a *accepted) change(from, to ConnState) bool {
 	if !a.state.CompareAndSwap(int32(from), int32(to)) {
 		return false
+	}
+	if to == StateActive && a.waited.Load() != 0 {
+		a.waited.Store(0)
 	}
 	a.tell(to)
 	return true
@@ -87,6 +94,7 @@ func (a *accepted) closeIf(states ...ConnState) {
 // closed ends a connection that was in a state until the caller made it closed.
 // A parked one has no goroutine that would do the rest.
 func (a *accepted) closed(was ConnState) {
+	a.because(closedByServer)
 	if was == StateParked {
 		a.t.parking.remove(a)
 		a.t.finish(a)

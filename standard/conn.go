@@ -295,6 +295,9 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 			if err != nil && !isTimeout(err) {
 				c.readErr = err // the data first [F2, F3]
 			}
+			if c.accepted != nil {
+				c.accepted.counts.read.Add(uint64(n))
+			}
 			return n, nil
 		case err == nil:
 			continue
@@ -306,11 +309,13 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 				return 0, armErr
 			}
 			if over {
+				c.accepted.timedOut()
 				return 0, timeoutError("read", c.nc, err)
 			}
 			empty = -1
 		default:
 			c.readErr = err
+			c.accepted.failed(err)
 			return 0, err
 		}
 	}

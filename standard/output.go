@@ -138,9 +138,13 @@ func (c *Conn) Flush() error {
 	if err := c.writable("write"); err != nil {
 		return err
 	}
+	if a := c.accepted; a != nil {
+		a.counts.flushes.Add(1)
+	}
 	err := c.send()
 	if err != nil {
 		c.writeErr = err
+		c.accepted.failed(err)
 	}
 	return err
 }
@@ -150,6 +154,9 @@ func (c *Conn) send() error {
 	defer c.wr.end()
 	if len(c.out.pieces) > 1 && (c.socket || c.gather != nil) {
 		c.out.vec = c.out.pieces
+		if a := c.accepted; a != nil {
+			a.counts.saved.Add(uint64(len(c.out.pieces) - 1))
+		}
 		for left := int64(c.out.n); ; {
 			if err := c.wr.begin(); err != nil {
 				return err
@@ -159,6 +166,7 @@ func (c *Conn) send() error {
 				return countError("WriteBuffers", c.nc, int(n), int(left))
 			}
 			left -= n
+			c.accepted.wrote(int(n))
 			if err == nil && left > 0 {
 				return io.ErrShortWrite
 			}
@@ -192,6 +200,7 @@ func (c *Conn) writeAll(b []byte) (written int, err error) {
 		n, err := c.nc.Write(b[written:])
 		n, err = checkWrite(c.nc, n, len(b)-written, err)
 		written += n
+		c.accepted.wrote(n)
 		if err = c.again(err); err != errAgain {
 			return written, err
 		}
@@ -241,6 +250,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	n, err = c.writeAll(p)
 	if err != nil && !isTimeout(err) {
 		c.writeErr = err
+		c.accepted.failed(err)
 	}
 	return n, err
 }

@@ -135,6 +135,7 @@ func (a *accepted) beginIdle(passed time.Duration) {
 // expire closes a connection whose idle time ended while it was parked. The caller
 // has made it closed.
 func (t *Transporter) expire(a *accepted) {
+	a.because(closedIdle)
 	if a.base.socket {
 		t.finish(a)
 	} else {

@@ -110,6 +110,7 @@ func (p *poller) park(a *accepted) bool {
 		})
 	})
 	if err == nil {
+		p.t.totals.parks.Add(1)
 		a.parked.known = true
 		return true
 	}

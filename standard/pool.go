@@ -2,6 +2,7 @@ package standard
 
 import (
 	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -26,6 +27,17 @@ type block struct {
 
 var blockPools [maxBlockShift - minBlockShift + 1]sync.Pool
 
+// blockBytes is the memory of all blocks that there are, in use or in a pool. One that is
+// neither leaves it when it is collected.
+var blockBytes atomic.Int64
+
+func newBlock(size int) *block {
+	b := &block{buf: make([]byte, size)}
+	blockBytes.Add(int64(size))
+	runtime.AddCleanup(b, func(size int64) { blockBytes.Add(-size) }, int64(size))
+	return b
+}
+
 // blockAccount is told +1 for every block handed out and -1 for every block that
 // came back. It is nil outside of this package's tests [P4].
 var blockAccount func(delta int)
@@ -38,11 +50,11 @@ func getBlock(n int) *block {
 		class := blockClass(n)
 		b, _ = blockPools[class].Get().(*block)
 		if b == nil {
-			b = &block{buf: make([]byte, 1<<(class+minBlockShift))}
+			b = newBlock(1 << (class + minBlockShift))
 		}
 	} else {
 		// Whole pages: the allocator rounds up to them anyway.
-		b = &block{buf: make([]byte, (n+minBlockSize-1)&^(minBlockSize-1))}
+		b = newBlock((n + minBlockSize - 1) &^ (minBlockSize - 1))
 	}
 	b.refs.Store(1)
 	if blockAccount != nil {

@@ -61,6 +61,7 @@ func (c *Conn) sendFile(nc *net.TCPConn, f *os.File, left int64) (n int64, err e
 				return n, source // every byte that left is counted
 			}
 			c.writeErr = err
+			c.accepted.failed(err)
 			return n, err
 		}
 	}
@@ -90,6 +91,7 @@ func (c *Conn) sendPart(nc *net.TCPConn, f *os.File, part *io.LimitedReader) (n 
 		left := part.N
 		m, err := nc.ReadFrom(part)
 		n += m
+		c.accepted.wrote(int(m))
 		// Where sendfile cannot be used, which it cannot once the deadline has
 		// passed, either, package net copies, and may have read more than it wrote.
 		if unsent := left - m - part.N; unsent > 0 {
@@ -120,6 +122,7 @@ func (c *Conn) copyFrom(r io.Reader) (n int64, err error) {
 			n += int64(w)
 			if err != nil {
 				c.writeErr = err // bytes of r are lost: there is no going on
+				c.accepted.failed(err)
 				return n, err
 			}
 		}

@@ -127,6 +127,7 @@ type Transporter struct {
 	watch    *watcher      // of disconnects; nil if nobody asked
 	parking  parkingLot    // where idle connections wait
 	onData   network.OnData
+	totals   totals
 }
 
 var _ network.Transporter = (*Transporter)(nil)
@@ -197,6 +198,7 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		case t.stopping.Load():
 			return nil
 		case isTransient(err):
+			t.totals.acceptErrors.Add(1)
 			backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
 			t.log().Warn("accepting a connection failed and is tried again; if it lasts, raise the limit of open files",
 				"error", err, "after", backoff)
@@ -270,6 +272,7 @@ func (t *Transporter) log() *slog.Logger {
 
 // start gives nc a goroutine of its own at once [S11].
 func (t *Transporter) start(nc net.Conn) {
+	t.totals.accepted.Add(1)
 	a := t.accept(nc)
 	t.mu.Lock()
 	stopping := t.stopping.Load()
@@ -323,6 +326,7 @@ func (t *Transporter) serve(a *accepted, nc net.Conn) {
 
 // resume goes on with a connection that was parked.
 func (t *Transporter) resume(a *accepted) {
+	t.totals.resumes.Add(1)
 	t.run(a, func() (parked bool) {
 		if parked, err := t.await(a, 1, false); parked || err != nil {
 			t.quiet("no more to read", a, err)
@@ -337,6 +341,7 @@ func (t *Transporter) run(a *accepted, f func() (parked bool)) {
 	parked := false
 	defer func() {
 		if p := recover(); p != nil {
+			t.totals.panics.Add(1)
 			t.log().Error("a handler panicked; its connection is closed",
 				"remote", a.base.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
 		}
@@ -375,12 +380,15 @@ func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
 	if a.tls != nil {
 		a.change(StateNew, StateHandshaking)
 		if err := a.tls.Handshake(); err != nil {
+			t.totals.handshakeErrors.Add(1)
+			a.failed(err)
 			if t.OnHandshakeError != nil {
 				t.OnHandshakeError(nc, err)
 			}
 			t.quiet("TLS handshake failed", a, err)
 			return false
 		}
+		t.totals.handshakes.Add(1)
 		a.change(StateHandshaking, StateNew)
 	}
 	// Nothing is blocked yet, so these cannot fail.
@@ -470,6 +478,7 @@ func (t *Transporter) forget(a *accepted) {
 	t.freeSlot()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.totals.count(a)
 	delete(t.conns, a)
 	if t.stopping.Load() && len(t.conns) == 0 {
 		t.setDrained()

@@ -1,0 +1,167 @@
+package standard
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+)
+
+// Stats is what a Transporter has counted since it was made. Bytes are those of the
+// protocol: with TLS, before encryption and after decryption.
+type Stats struct {
+	Accepted     uint64 // connections, those that were rejected included
+	AcceptErrors uint64 // after which accepting went on
+	Rejected     uint64 // closed at once, by MaxConns with RejectOverMaxConns or by MaxConnsPerIP
+
+	// Connections that are open now, by state.
+	New, Handshaking, Active, Idle, Parked, Hijacked int
+
+	// Connections that have ended, by the reason that came first.
+	ClosedByPeer    uint64 // it closed its end or its sending side
+	ClosedByHandler uint64 // OnData closed it or returned an error, or a hook refused it
+	ClosedByServer  uint64 // Close or Shutdown
+	ClosedIdle      uint64 // IdleTimeout
+	ClosedSlow      uint64 // a read or write timeout, or MinReadRate
+	ClosedByError   uint64 // a reset, say
+
+	Parks   uint64 // an idle connection gave up its goroutine
+	Resumes uint64 // and got one again
+
+	Handshakes      uint64 // TLS handshakes that were completed
+	HandshakeErrors uint64
+	Panics          uint64 // recovered from hooks and handlers
+
+	BytesRead    uint64
+	BytesWritten uint64
+	Flushes      uint64 // that had something to send
+	WritesSaved  uint64 // system calls, or records, that joining pieces in a Flush has saved
+
+	// PoolBytes is the memory of this package's buffers in this process, of every
+	// connection: those in use, and those that wait in a pool until the garbage
+	// collector takes them.
+	PoolBytes int64
+}
+
+// Open returns how many connections are open.
+func (s Stats) Open() int {
+	return s.New + s.Handshaking + s.Active + s.Idle + s.Parked + s.Hijacked
+}
+
+// counts are a connection's own, so that no two connections share a cache line on the
+// way of their data. The Transporter adds them up.
+type counts struct{ read, written, flushes, saved atomic.Uint64 }
+
+// totals are of the connections that have ended, and of what is rare.
+type totals struct {
+	accepted, acceptErrors, rejected    atomic.Uint64
+	parks, resumes                      atomic.Uint64
+	handshakes, handshakeErrors, panics atomic.Uint64
+	counts                              counts
+	closed                              [closeReasons]atomic.Uint64
+}
+
+// closeReason is why a connection ended.
+type closeReason int32
+
+const (
+	closedByHandler closeReason = iota // unless something else was noted
+	closedByPeer
+	closedByServer
+	closedIdle
+	closedSlow
+	closedByError
+	closeReasons = iota
+)
+
+// because notes why the connection ends.
+func (a *accepted) because(r closeReason) { a.reason.CompareAndSwap(int32(closedByHandler), int32(r)) }
+
+// failed notes the error after which nothing more is read or written.
+func (a *accepted) failed(err error) {
+	switch {
+	case a == nil:
+	case err == io.EOF || err == io.ErrUnexpectedEOF:
+		a.because(closedByPeer)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.because(closedSlow)
+	default:
+		a.because(closedByError)
+	}
+}
+
+// timedOut notes that a read has, which is a reason only if nothing is read after it.
+func (a *accepted) timedOut() {
+	switch {
+	case a == nil:
+	case a.is(StateIdle):
+		a.waited.Store(int32(closedIdle))
+	default:
+		a.waited.Store(int32(closedSlow))
+	}
+}
+
+// wrote counts output.
+func (a *accepted) wrote(n int) {
+	if a != nil && n > 0 {
+		a.counts.written.Add(uint64(n))
+	}
+}
+
+// add adds the counts of a connection.
+func (c *counts) add(more *counts) {
+	c.read.Add(more.read.Load())
+	c.written.Add(more.written.Load())
+	c.flushes.Add(more.flushes.Load())
+	c.saved.Add(more.saved.Load())
+}
+
+// count adds a connection that has ended to the totals.
+func (t *totals) count(a *accepted) {
+	a.because(closeReason(a.waited.Load()))
+	t.closed[a.reason.Load()].Add(1)
+	t.counts.add(&a.counts)
+}
+
+// Stats returns what has been counted so far. It may be called at any time and from any
+// goroutine. It looks at each open connection, about a tenth of a millisecond for ten thousand;
+// counting costs a connection a few nanoseconds, and no lock, where it reads and writes.
+func (t *Transporter) Stats() Stats {
+	var open [StateClosed + 1]int
+	var sum counts
+	t.mu.Lock()
+	for a := range t.conns {
+		open[a.state.Load()]++
+		sum.add(&a.counts)
+	}
+	sum.add(&t.totals.counts) // with the lock: one that ends now is in one of the two
+	t.mu.Unlock()
+	n := &t.totals
+	return Stats{
+		Accepted:        n.accepted.Load(),
+		AcceptErrors:    n.acceptErrors.Load(),
+		Rejected:        n.rejected.Load(),
+		New:             open[StateNew],
+		Handshaking:     open[StateHandshaking],
+		Active:          open[StateActive],
+		Idle:            open[StateIdle],
+		Parked:          open[StateParked],
+		Hijacked:        open[StateHijacked],
+		ClosedByPeer:    n.closed[closedByPeer].Load(),
+		ClosedByHandler: n.closed[closedByHandler].Load(),
+		ClosedByServer:  n.closed[closedByServer].Load(),
+		ClosedIdle:      n.closed[closedIdle].Load(),
+		ClosedSlow:      n.closed[closedSlow].Load(),
+		ClosedByError:   n.closed[closedByError].Load(),
+		Parks:           n.parks.Load(),
+		Resumes:         n.resumes.Load(),
+		Handshakes:      n.handshakes.Load(),
+		HandshakeErrors: n.handshakeErrors.Load(),
+		Panics:          n.panics.Load(),
+		BytesRead:       sum.read.Load(),
+		BytesWritten:    sum.written.Load(),
+		Flushes:         sum.flushes.Load(),
+		WritesSaved:     sum.saved.Load(),
+		PoolBytes:       blockBytes.Load(),
+	}
+}
