@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -116,7 +117,11 @@ func (c *serverConn) Flush() error {
 
 func (c *serverConn) SetReadTimeout(t time.Duration) error {
 	// Any other limit is a handler's or a hijacker's, who may Peek(4) too and is not
-	// idle. 0 is never the idle timeout, see NewTransporter.
+	// idle. 0 is never the idle timeout, see NewTransporter. After the Flush of an answer
+	// it is what Hertz sets before it calls a hijacker.
+	if t == 0 && c.phase.Load() == flushed {
+		c.SetHijacked()
+	}
 	if t == c.idle {
 		c.phase.CompareAndSwap(flushed, limitSet)
 	} else {
@@ -210,8 +215,12 @@ func (c *serverConn) Read(p []byte) (int, error) {
 }
 
 func (c *serverConn) note(err error) error {
-	if err != nil {
-		c.cut.Store(true)
+	if err == nil {
+		return nil
+	}
+	c.cut.Store(true)
+	if err == standard.ErrReadBufferFull {
+		return fmt.Errorf("%w: %w", errs.ErrBodyTooLarge, err) // Hertz answers 413
 	}
 	return err
 }
@@ -253,14 +262,15 @@ func newSensor(c *standard.Conn, cancel context.CancelFunc) sensor {
 // read.
 func (s *sensor) DetectConnectionClose() {
 	s.watching = true
-	// Without a limit: the watch ends with the handler.
+	// Without a limit: the watch ends with the handler, and the peer owes no bytes.
+	s.reader.LimitReadRate(false)
 	if err := s.reader.SetReadDeadline(time.Time{}); err != nil {
 		s.cancel()
 	}
 	go func() {
 		// Bytes of a pipelined request end the watch too, and cancel nothing.
 		_, err := s.reader.Peek(s.reader.Len() + 1)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && err != standard.ErrReadBufferFull {
 			s.cancel()
 		}
 		s.done <- struct{}{}

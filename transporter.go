@@ -111,6 +111,9 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 	conn := newServerConn(c, t.options.IdleTimeout, cancel)
 	s := conn.server()
 	s.after = t.parkAfter()
+	if c, ok := c.(*standard.TLSConn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+		c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
+	}
 	if s.Resumed() {
 		s.http1 = t.options.H2C
 		if err := s.resume(t.options.ReadTimeout); err != nil {

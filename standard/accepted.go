@@ -120,6 +120,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 	if a == nil {
 		return !c.closed.Load()
 	}
+	c.pace.limit(!idle)
 	if !idle {
 		a.change(StateIdle, StateActive)
 	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() {
@@ -135,6 +136,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 func (c *Conn) SetHijacked() {
 	if a := c.accepted; a != nil {
 		a.change(StateActive, StateHijacked)
+		c.pace.limit(false)
 	}
 }
 

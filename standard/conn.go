@@ -57,7 +57,9 @@ type Conn struct {
 	need    int        // what readReady asks the ring for
 	got     int
 	gotErr  error
-	overTLS bool // until bytes have come: then the handshake is complete
+	pace    *pace // nil is no limit
+	maxRead int   // how many bytes may be unread; 0 is no limit
+	overTLS bool  // until bytes have come: then the handshake is complete
 
 	// The writer's.
 	out      output
@@ -173,7 +175,7 @@ func (c *Conn) Skip(n int) error {
 	if n < 0 {
 		return ErrNegativeCount
 	}
-	defer c.rd.end()
+	defer c.endRead()
 	for first := true; ; first = false {
 		have := min(n, c.in.len())
 		c.in.skip(have)
@@ -229,7 +231,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	if len(p) >= minBlockSize {
 		// As large as a block: reading straight to p saves the copy.
-		defer c.rd.end()
+		defer c.endRead()
 		return c.readTo(p, 0, true)
 	}
 	if err := c.fill(1); err != nil {
@@ -249,7 +251,7 @@ func (c *Conn) Release() error {
 
 // fill reads until n bytes are unread.
 func (c *Conn) fill(n int) error {
-	defer c.rd.end()
+	defer c.endRead()
 	for first := true; c.in.len() < n; first = false {
 		if err := c.readMore(n, first); err != nil {
 			return err
@@ -262,6 +264,9 @@ func (c *Conn) fill(n int) error {
 // unread. Only the first read of an operation may find out by itself that it
 // blocks: a peer that is never late by a byte must not outlive the limit [T12].
 func (c *Conn) readMore(need int, first bool) error {
+	if c.maxRead > 0 && c.in.len() >= c.maxRead {
+		return c.accepted.overflowed()
+	}
 	n, err := c.readTo(nil, need, first)
 	c.in.commit(n)
 	if err != nil {
@@ -280,7 +285,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 		return 0, c.readErr
 	}
 	if !first || c.raw == nil { // else readReady begins, if the read blocks
-		if err := c.rd.begin(); err != nil {
+		if err := c.beginRead(); err != nil {
 			return 0, err // nothing was read, nothing is lost [F6]
 		}
 	}
@@ -298,6 +303,9 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 			if c.accepted != nil {
 				c.accepted.counts.read.Add(uint64(n))
 			}
+			if c.pace != nil {
+				c.pace.got += int64(n)
+			}
 			return n, nil
 		case err == nil:
 			continue
@@ -309,7 +317,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 				return 0, armErr
 			}
 			if over {
-				c.accepted.timedOut()
+				c.accepted.timedOut(c.pace.tooSlow())
 				return 0, timeoutError("read", c.nc, err)
 			}
 			empty = -1

@@ -41,6 +41,7 @@ type deadline struct {
 	// limit is what the user set last: 0 is no limit, a positive number a
 	// timeout in nanoseconds, a negative one the moment of a deadline.
 	limit   atomic.Int64
+	bound   atomic.Int64 // what the running operation may take besides, in nanoseconds; 0 is no bound
 	armed   atomic.Int64 // the moment the timer beneath fires at; 0 is never
 	waiting atomic.Bool  // an operation is running that may block
 	shaking atomic.Bool  // a TLS handshake is running, perhaps beside one
@@ -101,11 +102,11 @@ func (d *deadline) begin() error {
 	if d.late.Load() {
 		d.late.Store(false)
 	}
-	limit, armed := d.limit.Load(), d.armed.Load()
-	if limit == 0 && armed == 0 {
+	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.bound.Load()
+	if limit == 0 && armed == 0 && bound == 0 {
 		return nil
 	}
-	if limit < 0 && armed == -limit {
+	if limit < 0 && armed == -limit && bound == 0 {
 		if d.write && moment() >= armed {
 			// The timer beneath may be a little late, and a write that does not
 			// block would slip through [T11].
@@ -183,14 +184,19 @@ func (d *deadline) expired() (bool, error) {
 
 // due returns the moment at which the running operation ends; 0 is never.
 func (d *deadline) due() int64 {
-	limit := d.limit.Load()
+	due := d.limit.Load()
 	switch {
-	case limit <= 0:
-		return -limit
-	case limit > math.MaxInt64-d.start:
-		return 0 // beyond the end of time [T13]
+	case due <= 0:
+		due = -due
+	case due > math.MaxInt64-d.start:
+		due = 0 // beyond the end of time [T13]
+	default:
+		due += d.start
 	}
-	return d.start + limit
+	if bound := d.bound.Load(); bound > 0 && (due == 0 || d.start+bound < due) {
+		due = d.start + bound
+	}
+	return due
 }
 
 // arm sets the timer beneath unless what is set serves. d.mu is held.

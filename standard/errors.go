@@ -16,6 +16,10 @@ var (
 
 	// ErrTooLarge is returned by Malloc for more than MaxMalloc bytes.
 	ErrTooLarge = errors.New("standard: too many bytes asked for at once")
+
+	// ErrReadBufferFull is returned by Peek and ReadBinary when they would need more
+	// unread bytes than Transporter.MaxReadBuffer. What has come stays buffered.
+	ErrReadBufferFull = errors.New("standard: more bytes would have to be buffered than MaxReadBuffer")
 )
 
 // maxEmptyReads is how many reads of (0, nil) in a row are borne before

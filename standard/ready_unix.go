@@ -58,7 +58,7 @@ func (c *Conn) readReady(fd uintptr) bool {
 			continue
 		case err == syscall.EAGAIN:
 			c.in.vacate()
-			if c.gotErr = c.rd.begin(); c.gotErr == nil {
+			if c.gotErr = c.beginRead(); c.gotErr == nil {
 				return false
 			}
 		default:

@@ -31,6 +31,8 @@ type Stats struct {
 	Handshakes      uint64 // TLS handshakes that were completed
 	HandshakeErrors uint64
 	Panics          uint64 // recovered from hooks and handlers
+	TooSlow         uint64 // reads that MinReadRate ended
+	Overflows       uint64 // reads that MaxReadBuffer ended
 
 	BytesRead    uint64
 	BytesWritten uint64
@@ -55,6 +57,7 @@ type counts struct{ read, written, flushes, saved atomic.Uint64 }
 // totals are of the connections that have ended, and of what is rare.
 type totals struct {
 	accepted, acceptErrors, rejected    atomic.Uint64
+	tooSlow, overflows                  atomic.Uint64
 	parks, resumes                      atomic.Uint64
 	handshakes, handshakeErrors, panics atomic.Uint64
 	counts                              counts
@@ -91,14 +94,27 @@ func (a *accepted) failed(err error) {
 }
 
 // timedOut notes that a read has, which is a reason only if nothing is read after it.
-func (a *accepted) timedOut() {
+func (a *accepted) timedOut(tooSlow bool) {
 	switch {
 	case a == nil:
+	case tooSlow:
+		a.because(closedSlow)
+		a.t.totals.tooSlow.Add(1)
+		a.t.slow.warn(a.t, "a peer sends more slowly than MinReadRate; if it is no attack, lower the rate or raise MinReadGrace",
+			"remote", a.base.RemoteAddr(), "bytesPerSecond", a.t.MinReadRate)
 	case a.is(StateIdle):
 		a.waited.Store(int32(closedIdle))
 	default:
 		a.waited.Store(int32(closedSlow))
 	}
+}
+
+// overflowed notes that MaxReadBuffer was reached, and returns the error for it.
+func (a *accepted) overflowed() error {
+	a.t.totals.overflows.Add(1)
+	a.t.overflows.warn(a.t, "a message does not fit MaxReadBuffer; if it is no attack, raise it",
+		"remote", a.base.RemoteAddr(), "bytes", a.t.MaxReadBuffer)
+	return ErrReadBufferFull
 }
 
 // wrote counts output.
@@ -158,6 +174,8 @@ func (t *Transporter) Stats() Stats {
 		Handshakes:      n.handshakes.Load(),
 		HandshakeErrors: n.handshakeErrors.Load(),
 		Panics:          n.panics.Load(),
+		TooSlow:         n.tooSlow.Load(),
+		Overflows:       n.overflows.Load(),
 		BytesRead:       sum.read.Load(),
 		BytesWritten:    sum.written.Load(),
 		Flushes:         sum.flushes.Load(),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -80,8 +81,35 @@ type Transporter struct {
 
 	// MaxConns is how many connections may be open at once. Those beyond it are not
 	// accepted until another one ends: they wait in the listener's backlog [S19].
-	// Zero or less: no limit.
-	MaxConns int
+	// With RejectOverMaxConns they are accepted and closed instead, so that a
+	// client, or a balancer, knows at once. Zero or less: no limit.
+	MaxConns           int
+	RejectOverMaxConns bool
+
+	// MaxConnsPerIP is how many connections may be open at once from one IP
+	// address, of IPv6 from one /64, which is what one customer has. Those beyond
+	// it are closed at once. Mind proxies and NAT, which are one address. It does
+	// not hold for unix sockets. Zero or less: no limit.
+	MaxConnsPerIP int
+
+	// MaxReadBuffer is how many bytes of a connection may be buffered and unread,
+	// give or take a block. A Peek or ReadBinary that would need more ends with
+	// ErrReadBufferFull. It must be larger than any message that is to be peeked
+	// whole: for Hertz, than the largest body and header. Zero or less: no limit
+	// but those of the protocol.
+	MaxReadBuffer int
+
+	// MinReadRate is how many bytes a second a peer must send while a handler
+	// waits for the bytes of a message, on average since the message began, after
+	// the first MinReadGrace of waiting. A read that finds the peer slower ends
+	// with a timeout. It is what stops a client that sends a byte a minute, each
+	// within ReadTimeout. Zero or less: no limit. See [Conn.LimitReadRate] for
+	// protocols that wait inside of a message.
+	MinReadRate int
+
+	// MinReadGrace is for how long a peer may be slower than MinReadRate. Zero is
+	// DefaultMinReadGrace.
+	MinReadGrace time.Duration
 
 	// CancelOnDisconnect has the context of a connection cancelled as soon as the
 	// peer has gone, by closing its end or its sending side or by a reset, while
@@ -128,6 +156,9 @@ type Transporter struct {
 	parking  parkingLot    // where idle connections wait
 	onData   network.OnData
 	totals   totals
+	perIP    map[netip.Addr]int // open connections, if MaxConnsPerIP is set
+
+	rejects, slow, overflows occasional
 }
 
 var _ network.Transporter = (*Transporter)(nil)
@@ -188,7 +219,7 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 			return nil
 		}
 		nc, err := ln.Accept()
-		if err != nil {
+		if err != nil && !t.RejectOverMaxConns {
 			t.freeSlot()
 		}
 		switch {
@@ -222,6 +253,9 @@ func (t *Transporter) open(onData network.OnData) (err error) {
 		// Once for all connections: the clone owns the session ticket keys.
 		t.config = tlsconn.ServerConfig(t.TLSConfig)
 	}
+	if t.MaxConnsPerIP > 0 {
+		t.perIP = make(map[netip.Addr]int)
+	}
 	if t.MaxConns > 0 {
 		t.slots = make(chan struct{}, t.MaxConns)
 	}
@@ -237,7 +271,7 @@ func (t *Transporter) open(onData network.OnData) (err error) {
 // takeSlot waits until one more connection may be open; false says that there
 // will be none.
 func (t *Transporter) takeSlot() bool {
-	if t.slots == nil {
+	if t.slots == nil || t.RejectOverMaxConns {
 		return true
 	}
 	select {
@@ -273,19 +307,40 @@ func (t *Transporter) log() *slog.Logger {
 // start gives nc a goroutine of its own at once [S11].
 func (t *Transporter) start(nc net.Conn) {
 	t.totals.accepted.Add(1)
+	if t.slots != nil && t.RejectOverMaxConns {
+		select {
+		case t.slots <- struct{}{}:
+		default:
+			t.reject(nc, "there are MaxConns connections; a new one was closed", t.MaxConns)
+			return
+		}
+	}
 	a := t.accept(nc)
 	t.mu.Lock()
-	stopping := t.stopping.Load()
+	stopping, crowded := t.stopping.Load(), false
 	if !stopping {
-		t.conns[a] = struct{}{}
+		if crowded = !t.enter(nc); !crowded {
+			t.conns[a] = struct{}{}
+		}
 	}
 	t.mu.Unlock()
-	if stopping {
+	switch {
+	case stopping:
 		nc.Close() // it came while Shutdown began [S16]
 		t.freeSlot()
-		return
+	case crowded:
+		t.freeSlot()
+		t.reject(nc, "an address has MaxConnsPerIP connections; a new one was closed", t.MaxConnsPerIP)
+	default:
+		go t.serve(a, nc)
 	}
-	go t.serve(a, nc)
+}
+
+// reject closes a connection that is one too many.
+func (t *Transporter) reject(nc net.Conn, why string, limit int) {
+	t.totals.rejected.Add(1)
+	t.rejects.warn(t, why, "remote", nc.RemoteAddr(), "limit", limit)
+	nc.Close()
 }
 
 // accept wraps nc.
@@ -303,6 +358,8 @@ func (t *Transporter) accept(nc net.Conn) *accepted {
 	}
 	a.base.accepted = a
 	a.base.in.floor = t.ReadBufferSize
+	a.base.maxRead = t.MaxReadBuffer
+	a.base.pace = newPace(t.MinReadRate, t.MinReadGrace)
 	if t.parkAfter() > 0 {
 		a.raw = socketOf(nc)
 	}
@@ -423,6 +480,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false // Shutdown was faster
 		}
 		_ = c.rd.setTimeout(t.ReadTimeout)
+		c.pace.limit(true)
 		before := c.in.taken()
 		if err := t.onData(a.ctx, a.conn); err != nil {
 			t.quiet("the handler ended the connection", a, err)
@@ -432,6 +490,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false
 		}
 		a.resumed = true
+		c.pace.limit(false)
 		// What the handler left although it took something may be a message that it
 		// has not looked at. If it took nothing, it waits for more.
 		need := 1
@@ -479,6 +538,7 @@ func (t *Transporter) forget(a *accepted) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.totals.count(a)
+	t.leave(a.socket())
 	delete(t.conns, a)
 	if t.stopping.Load() && len(t.conns) == 0 {
 		t.setDrained()

@@ -1,0 +1,77 @@
+package standard
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// enter counts a connection for its peer's address, and reports whether there is room
+// for it. t.mu is held.
+func (t *Transporter) enter(nc net.Conn) bool {
+	if t.perIP == nil {
+		return true
+	}
+	ip := peerOf(nc)
+	if ip.IsValid() && t.perIP[ip] >= t.MaxConnsPerIP {
+		return false
+	}
+	t.perIP[ip]++
+	return true
+}
+
+// leave undoes enter. t.mu is held.
+func (t *Transporter) leave(nc net.Conn) {
+	if t.perIP == nil {
+		return
+	}
+	ip := peerOf(nc)
+	if t.perIP[ip]--; t.perIP[ip] <= 0 {
+		delete(t.perIP, ip)
+	}
+}
+
+// peerOf returns the address that a peer counts as, the zero Addr for one without.
+func peerOf(nc net.Conn) netip.Addr {
+	a, ok := nc.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	ip := a.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			ip = p.Addr()
+		}
+	}
+	return ip
+}
+
+// logPause is how long a message of one kind is not repeated.
+const logPause = 10 * time.Second
+
+// occasional logs what a peer can bring about as often as it likes.
+type occasional struct {
+	mu      sync.Mutex
+	last    int64 // the moment of the last line
+	skipped int
+}
+
+// warn logs the message, unless one of its kind was logged a moment ago. A later line
+// tells how many were left out.
+func (o *occasional) warn(t *Transporter, msg string, args ...any) {
+	now := moment()
+	o.mu.Lock()
+	if o.last != 0 && now-o.last < int64(logPause) {
+		o.skipped++
+		o.mu.Unlock()
+		return
+	}
+	o.last = now
+	if o.skipped > 0 {
+		args = append(args, "alsoNotLogged", o.skipped)
+		o.skipped = 0
+	}
+	o.mu.Unlock()
+	t.log().Warn(msg, args...)
+}
