@@ -209,7 +209,7 @@ func TestClientPeekErrors(t *testing.T) {
 		{"cut before the answer", "", io.ErrUnexpectedEOF, io.EOF, nil},
 		{"cut in the answer", "HT", io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, func(c *clientConn) { _, _ = c.Peek(1) }},
 		{"cut behind what was read", "HT", io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, func(c *clientConn) { _, _ = c.Peek(2); _ = c.Skip(2) }},
-		{"cut with bytes of the answer unread", "HT", io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, func(c *clientConn) { _, _ = c.Peek(10); c.fresh.Store(true) }},
+		{"cut with bytes of the answer unread", "HT", io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, func(c *clientConn) { _, _ = c.Peek(10); c.phase.Store(sent) }},
 		{"reset in the answer", "HT", opErr("read", syscall.ECONNRESET), syscall.ECONNRESET, func(c *clientConn) { _, _ = c.Peek(1) }},
 	} {
 		c := &clientConn{conn: conn{standard.NewConn(&errConn{data: test.data, err: test.err})}}

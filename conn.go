@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,11 +16,17 @@ import (
 	errs "github.com/cloudwego/hertz/pkg/common/errors"
 	"github.com/cloudwego/hertz/pkg/common/hlog"
 	"github.com/cloudwego/hertz/pkg/network"
+	ours "github.com/hertznet/hertznet/network"
 	"github.com/hertznet/hertznet/standard"
 )
 
 // conn is a standard.Conn that speaks of errors in Hertz's terms.
 type conn struct{ *standard.Conn }
+
+// closedError is what a closed connection returns.
+func closedError(op string, c *standard.Conn) error {
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
+}
 
 func isGone(err error) bool {
 	for _, target := range gone {
@@ -159,7 +166,7 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 		return nil, err
 	}
 	if !c.SetIdle(false) && err == nil {
-		return nil, &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
+		return nil, closedError("read", c.Conn)
 	}
 	return b, err
 }
@@ -341,25 +348,45 @@ type serverSide interface {
 	server() *serverConn
 }
 
-// clientConn is a connection that a dialer opened.
+// How far an exchange of Hertz's HTTP/1 client has come. What it does with a
+// connection of its pool: the addresses, over TLS SetDeadline and Handshake, SetWriteTimeout, Flush,
+// SetReadTimeout, Peek, Release, and last Len, which must be 0
+// (pkg/protocol/http1/client.go).
+const (
+	unused    int32 = iota
+	sent            // a request, and no byte of its answer has come
+	answering       // some byte has
+	answered        // by HTTP/1, with no change of the protocol
+	pooled          // nothing is left of the answer
+)
+
+// clientConn is a connection that a dialer opened. In redial.go it connects again
+// if it went stale in the pool.
 type clientConn struct {
-	conn
-	fresh atomic.Bool // a request was sent and no byte of its answer has come
+	conn  // under mu where it changes, and for what any goroutine may call
+	tls   *standard.TLSConn
+	phase atomic.Int32
+
+	redial func(limit time.Duration) (ours.Conn, error) // nil: never
+	mu     sync.Mutex
+	closed bool
+	limit  time.Time // of reading
 }
 
 // SetReadTimeout limits all that is read until the next call to one moment, t
 // from now: Hertz documents its client's ReadTimeout as that of the full response
 // and computes it from the request's own deadline.
 func (c *clientConn) SetReadTimeout(t time.Duration) error {
-	if t <= 0 {
-		return c.Conn.SetReadTimeout(0)
+	var limit time.Time
+	if t > 0 {
+		limit = time.Now().Add(t)
 	}
-	return c.SetReadDeadline(time.Now().Add(t))
+	return c.SetReadDeadline(limit)
 }
 
 func (c *clientConn) Flush() error {
 	err := c.Conn.Flush()
-	c.fresh.Store(true)
+	c.phase.Store(sent)
 	return err
 }
 
@@ -369,12 +396,12 @@ func (c *clientConn) Peek(n int) ([]byte, error) {
 	b, err := c.Conn.Peek(n)
 	switch {
 	case err == nil:
-		if c.fresh.Load() {
-			c.fresh.Store(false)
+		if phase := c.phase.Load(); phase == sent || phase == answering {
+			c.phase.Store(c.phaseOfAnswer())
 		}
 	case errors.Is(err, errReset):
 		err = syscall.ECONNRESET
-	case err == io.ErrUnexpectedEOF && c.fresh.Load() && c.Len() == 0:
+	case err == io.ErrUnexpectedEOF && c.phase.Load() == sent && c.Conn.Len() == 0:
 		// TLS cut before the first byte of an answer: there is nothing that the
 		// missing close_notify could have protected.
 		err = io.EOF
@@ -382,17 +409,45 @@ func (c *clientConn) Peek(n int) ([]byte, error) {
 	return b, err
 }
 
-type clientTLSConn struct {
-	clientConn
-	tls *standard.TLSConn
+// phaseOfAnswer reads the beginning of an answer that has begun to come. The only
+// connections that may be exchanged for new ones are those that speak HTTP/1 and
+// go on to do so: the user of another protocol has a state at the other end.
+func (c *clientConn) phaseOfAnswer() int32 {
+	const version, status = len("HTTP/1."), len("HTTP/1.1 ")
+	if c.Conn.Len() < status+3 {
+		return answering
+	}
+	b, err := c.Conn.Peek(status + 3)
+	switch {
+	case err != nil || string(b[:version]) != "HTTP/1." || string(b[status:]) == "101":
+		return unused
+	case b[status] == '1': // an interim answer, another follows
+		return answering
+	}
+	return answered
 }
 
-func (c *clientTLSConn) Handshake() error                     { return c.tls.Handshake() }
-func (c *clientTLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-
-func newClientConn(c any) network.Conn {
-	if c, ok := c.(*standard.TLSConn); ok {
-		return &clientTLSConn{clientConn: clientConn{conn: conn{&c.Conn}}, tls: c}
+// Len is what Hertz asks for last before it puts a connection into its pool.
+func (c *clientConn) Len() int {
+	n := c.Conn.Len()
+	if n == 0 {
+		c.phase.CompareAndSwap(answered, pooled)
 	}
-	return &clientConn{conn: conn{c.(*standard.Conn)}}
+	return n
+}
+
+type clientTLSConn struct{ clientConn }
+
+func (c *clientTLSConn) Handshake() error                     { return c.secure().Handshake() }
+func (c *clientTLSConn) ConnectionState() tls.ConnectionState { return c.secure().ConnectionState() }
+
+// newClientConn gives a connection of standard what Hertz's client looks for.
+func newClientConn(c any) network.Conn { return newRedialConn(c, nil) }
+
+// newRedialConn returns a connection that redial makes anew when it went stale.
+func newRedialConn(c any, redial func(limit time.Duration) (ours.Conn, error)) network.Conn {
+	if c, ok := c.(*standard.TLSConn); ok {
+		return &clientTLSConn{clientConn{conn: conn{&c.Conn}, tls: c, redial: redial}}
+	}
+	return &clientConn{conn: conn{c.(*standard.Conn)}, redial: redial}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/network"
+	ours "github.com/hertznet/hertznet/network"
 	"github.com/hertznet/hertznet/standard"
 )
 
@@ -17,6 +18,19 @@ import (
 //
 // Its connections read Hertz's ReadTimeout as the limit of the whole response, body
 // included, as Hertz documents it.
+//
+// A connection that the peer closed while it waited in the pool is dialled again when
+// the next request takes it, before a byte is sent, whatever the request's method.
+// Bytes that came unasked, as a 408 before the close, end a plain connection too:
+// they are no answer to what is sent next. The dial has the timeout of the first
+// one, or the request's write timeout if that is shorter, and its error is the
+// request's. A peer that closes at the very moment at which a request is sent can
+// still not be told from one that has worked on it: such a request is repeated by
+// Hertz if its method allows. Connections through AddTLS, those of CONNECT and HTTPS
+// proxies, are not dialled again, since that would lead past the proxy or end
+// outside of its TLS; nor is any on Windows. On other systems than Linux a TLS
+// connection is only if it was closed without a close_notify. A Response's LocalAddr
+// may be that of the connection before. standard.Dialer.DisableRedial turns this off.
 func NewDialer(configure ...func(*standard.Dialer)) network.Dialer {
 	d := new(dialer)
 	for _, f := range configure {
@@ -34,7 +48,15 @@ func (d *dialer) DialConnection(n, address string, timeout time.Duration, tlsCon
 	if err != nil {
 		return nil, err
 	}
-	return newClientConn(c), nil
+	if d.std.DisableRedial {
+		return newClientConn(c), nil
+	}
+	return newRedialConn(c, func(limit time.Duration) (ours.Conn, error) {
+		if limit <= 0 || timeout > 0 && timeout < limit {
+			limit = timeout
+		}
+		return d.std.DialConnection(n, address, limit, tlsConfig)
+	}), nil
 }
 
 // DialTimeout implements network.Dialer. Unlike Hertz's own, it honours tlsConfig.

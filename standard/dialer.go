@@ -52,6 +52,11 @@ type Dialer struct {
 	// network and address as the caller passed them, so it can lead a client that
 	// knows only TCP to a unix socket. It must end when ctx does.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// DisableRedial is for those that keep connections in a pool, as the dialer of
+	// package hertznet does, which otherwise dials once more in place of a connection
+	// that its peer closed while it lay there. The methods here never do.
+	DisableRedial bool
 }
 
 var _ network.Dialer = (*Dialer)(nil)

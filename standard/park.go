@@ -71,8 +71,9 @@ func (a *accepted) socket() net.Conn {
 	return a.base.nc
 }
 
-// socketOf returns the socket of a connection that can be parked. A conn that only
-// wraps a socket may hold bytes of its own.
+// socketOf returns the socket of a connection whose readiness says whether there is
+// something to read, and nil for others: a conn that only wraps a socket may hold bytes
+// of its own.
 func socketOf(nc net.Conn) syscall.RawConn {
 	if !isStreamSocket(nc) {
 		return nil

@@ -46,16 +46,6 @@ func askByte(t testing.TB, c net.Conn, b byte) {
 	}
 }
 
-func dialServer(t testing.TB, s *server) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
 func (s *server) parked() int { return s.inState(StateParked) }
 
 // An idle connection has no goroutine, and the next byte gives it one; again and again,

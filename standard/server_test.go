@@ -89,6 +89,17 @@ func (s *server) dial(t testing.TB) *Conn {
 	return NewConn(nc)
 }
 
+// dialServer returns a bare client connection.
+func dialServer(t testing.TB, s *server) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // answer ends a message of one line with another.
 func answer(c network.Conn, text string) error {
 	for n := 1; ; n++ {
