@@ -61,6 +61,10 @@ func Transport(configure ...func(*standard.Transporter)) func(*config.Options) n
 			OnAccept:         o.OnAccept,
 			OnHandshakeError: answerPlainHTTP,
 			Logger:           slog.New(hlogHandler{}),
+
+			// It sees a disconnect also behind the bytes of a pipelined request, where
+			// what Hertz's HTTP/1 server asks for, see sensor, sees the bytes alone.
+			CancelOnDisconnect: o.SenseClientDisconnection,
 		}
 		if o.OnConnect != nil {
 			t.std.OnConnect = func(ctx context.Context, c ours.Conn) context.Context {
