@@ -76,12 +76,21 @@ func (a *accepted) tell(s ConnState) {
 
 func (a *accepted) is(s ConnState) bool { return a.state.Load() == int32(s) }
 
-// closeIf closes the connection if it is in one of the states. One that changes
-// from one of them to another at this moment is not missed.
+// unread reports whether bytes lie in the connection's socket: a message has begun
+// to arrive, and a reader is about to take it.
+func (a *accepted) unread() bool {
+	nc := a.socket()
+	s, ok := nc.(syscall.Conn)
+	return ok && isStreamSocket(nc) && unread(s)
+}
+
+// closeIf closes the connection if it is in one of the states and no message is
+// arriving on it. One that changes from one of them to another at this moment is not
+// missed.
 func (a *accepted) closeIf(states ...ConnState) {
 	for {
 		s := a.state.Load()
-		if !slices.Contains(states, ConnState(s)) {
+		if !slices.Contains(states, ConnState(s)) || a.unread() {
 			return
 		}
 		if a.state.CompareAndSwap(s, int32(StateClosed)) {

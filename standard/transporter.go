@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -145,6 +144,7 @@ type Transporter struct {
 	stopping atomic.Bool
 	mu       sync.Mutex
 	serving  bool
+	taking   bool         // Serve may have a connection that is not in conns yet
 	listener net.Listener // as it was given
 	closing  net.Listener // the same, closed once
 	conns    map[*accepted]struct{}
@@ -211,7 +211,9 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		return err
 	}
 	t.serving, t.listener, t.closing = true, ln, once
+	t.taking = true
 	t.mu.Unlock()
+	defer t.endTaking()
 
 	var backoff time.Duration
 	for {
@@ -317,16 +319,16 @@ func (t *Transporter) start(nc net.Conn) {
 	}
 	a := t.accept(nc)
 	t.mu.Lock()
-	stopping, crowded := t.stopping.Load(), false
-	if !stopping {
+	taking, crowded := t.taking, false
+	if taking {
 		if crowded = !t.enter(nc); !crowded {
 			t.conns[a] = struct{}{}
 		}
 	}
 	t.mu.Unlock()
 	switch {
-	case stopping:
-		nc.Close() // it came while Shutdown began [S16]
+	case !taking:
+		nc.Close() // it came after Close [S16]
 		t.freeSlot()
 	case crowded:
 		t.freeSlot()
@@ -477,7 +479,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 	c := a.base
 	for {
 		if state != StateActive && !a.change(state, StateActive) {
-			return false // Shutdown was faster
+			return false // Shutdown was faster, and has said why
 		}
 		_ = c.rd.setTimeout(t.ReadTimeout)
 		c.pace.limit(true)
@@ -509,7 +511,8 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			a.change(StateHijacked, StateIdle)
 		}
 		state = StateIdle
-		if t.stopping.Load() {
+		if t.stopping.Load() && !a.unread() {
+			a.because(closedByServer)
 			return false
 		}
 		if parked, err := t.await(a, need, waited); parked || err != nil {
@@ -540,12 +543,23 @@ func (t *Transporter) forget(a *accepted) {
 	t.totals.count(a)
 	t.leave(a.socket())
 	delete(t.conns, a)
-	if t.stopping.Load() && len(t.conns) == 0 {
-		t.setDrained()
-	}
+	t.checkDrained()
 }
 
-func (t *Transporter) setDrained() {
+// endTaking has connections that come from now on closed. One that was accepted while
+// Shutdown began has a request on its way, and nobody else to serve it [S16].
+func (t *Transporter) endTaking() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.taking = false
+	t.checkDrained()
+}
+
+// checkDrained notes when the last connection is gone. t.mu is held.
+func (t *Transporter) checkDrained() {
+	if !t.stopping.Load() || t.taking || len(t.conns) > 0 {
+		return
+	}
 	select {
 	case <-t.drained:
 	default:
@@ -563,9 +577,7 @@ func (t *Transporter) stop() error {
 		return nil
 	}
 	close(t.stopped)
-	if len(t.conns) == 0 {
-		t.setDrained()
-	}
+	t.checkDrained()
 	ln := t.closing
 	t.mu.Unlock()
 	if ln == nil {
@@ -604,19 +616,9 @@ func (t *Transporter) closeIn(states ...ConnState) {
 	t.closeEach(func(a *accepted) { a.closeIf(states...) })
 }
 
-// closeIdle closes idle connections, parked or not, but for those in whose sockets
-// bytes wait: a request that has arrived is answered.
-func (t *Transporter) closeIdle() {
-	t.closeEach(func(a *accepted) {
-		if s, ok := a.socket().(syscall.Conn); ok && unread(s) {
-			return
-		}
-		a.closeIf(StateIdle, StateParked)
-	})
-}
-
 // closeAll closes every connection, whatever it does.
 func (t *Transporter) closeAll() {
+	t.endTaking()
 	t.closeEach(func(a *accepted) {
 		a.closed(ConnState(a.state.Swap(int32(StateClosed))))
 		a.cut()
@@ -632,13 +634,14 @@ func (t *Transporter) Close() error {
 }
 
 // Shutdown ends accepting, closes idle connections at once, those that have not
-// sent a byte after a moment, and waits for the active ones to end. When ctx ends
-// first it closes what is left and returns exactly ctx.Err() [S6, S7]. It may be
-// called before serving, more than once, and concurrently [S8].
+// sent a byte after a moment, and waits for the active ones to end. An idle one whose
+// next message has begun to arrive is active. When ctx ends first it closes what is
+// left and returns exactly ctx.Err() [S6, S7]. It may be called before serving, more
+// than once, and concurrently [S8].
 func (t *Transporter) Shutdown(ctx context.Context) error {
 	err := t.stop()
-	t.closeIdle()
-	grace := time.NewTimer(newGrace)
+	t.closeIn(StateIdle, StateParked)
+	grace := time.NewTicker(newGrace)
 	defer grace.Stop()
 	for {
 		select {
@@ -650,7 +653,7 @@ func (t *Transporter) Shutdown(ctx context.Context) error {
 		case <-t.drained:
 			return err
 		case <-grace.C:
-			// What waited in an idle one's socket was no message, or it would be active.
+			t.endTaking() // of a listener whose Accept does not end by its Close
 			t.closeIn(StateNew, StateHandshaking, StateIdle, StateParked)
 		case <-ctx.Done():
 			t.closeAll()
