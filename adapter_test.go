@@ -404,7 +404,7 @@ func TestOptionsArriveInTheTransporter(t *testing.T) {
 		reflect.ValueOf(got.OnAccept).Pointer() != reflect.ValueOf(o.OnAccept).Pointer() || got.OnConnect == nil {
 		t.Error("an option did not arrive")
 	}
-	if got.IdleTimeout != -1 || o.IdleTimeout != -1 {
+	if got.IdleTimeout >= 0 || o.IdleTimeout >= 0 {
 		t.Errorf("IdleTimeout 0 became %v in the transporter, %v in the options", got.IdleTimeout, o.IdleTimeout)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -17,14 +18,19 @@ import (
 	"github.com/hertznet/hertznet/standard"
 )
 
+// noIdleTimeout is a limit that no hijacker sets, see serverConn.SetReadTimeout.
+const noIdleTimeout = math.MinInt64 * time.Nanosecond
+
 // NewTransporter returns a transporter for a Hertz server, set up by the server's
 // options:
 //
 //	h := server.New(server.WithTransport(hertznet.NewTransporter))
 //
-// It changes one of them: an IdleTimeout of 0 becomes -1, no limit. With 0, Hertz's
-// HTTP/1 server closes a connection after each request, unless the transporter's
-// package is called "standard" (pkg/route/engine.go).
+// It changes one of them: an IdleTimeout of 0 or less becomes noIdleTimeout, any other
+// an odd number of nanoseconds. With 0, Hertz's HTTP/1 server closes a connection after
+// each request, unless the transporter's package is called "standard"
+// (pkg/route/engine.go). And no hijacker sets such a read timeout, so Hertz's wait for
+// a next request is told from all others by it.
 func NewTransporter(o *config.Options) network.Transporter {
 	return Transport()(o)
 }
@@ -44,8 +50,10 @@ func NewTransporter(o *config.Options) network.Transporter {
 // replaces them.
 func Transport(configure ...func(*standard.Transporter)) func(*config.Options) network.Transporter {
 	return func(o *config.Options) network.Transporter {
-		if o.IdleTimeout == 0 {
-			o.IdleTimeout = -1
+		if o.IdleTimeout > 0 {
+			o.IdleTimeout = (o.IdleTimeout - 1) | 1
+		} else {
+			o.IdleTimeout = noIdleTimeout
 		}
 		t := &transporter{options: o, given: o.Listener, sense: o.SenseClientDisconnection}
 		t.std = standard.Transporter{

@@ -91,6 +91,10 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 	c, after := a.base, t.parkAfter()
 	if waited {
 		a.beginIdle(after)
+		if a.tls != nil {
+			// Whoever waited need not have read, and crypto/tls may hold a record: see below.
+			after, waited = time.Nanosecond, false
+		}
 	}
 	can := a.raw != nil && need == 1 && c.in.len() == 0
 	for {
