@@ -3,7 +3,9 @@ package standard_test
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"net"
 	"os"
@@ -178,4 +180,42 @@ func ExampleTransporter_Shutdown() {
 	// shutdown: <nil>
 	// served: <nil>
 	// the idle connection: EOF
+}
+
+// The figures as a variable of package expvar: JSON under /debug/vars of
+// http.DefaultServeMux, with the fields of Stats for names. examples/prometheus exports
+// them to Prometheus.
+func ExampleTransporter_Stats() {
+	t := &standard.Transporter{Addr: "127.0.0.1:0"}
+	figures := expvar.Func(func() any { return t.Stats() })
+	if expvar.Get("hertznet") == nil { // Publish panics if the name is taken
+		expvar.Publish("hertznet", figures)
+	}
+
+	ln, err := t.Listen()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	go t.Serve(ln, echo)
+	defer t.Close()
+	c, err := new(standard.Dialer).DialConnection("tcp", ln.Addr().String(), time.Second, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	c.Write([]byte("hello"))
+	if _, err := c.Peek(5); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	var s standard.Stats
+	if err := json.Unmarshal([]byte(figures.String()), &s); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("accepted:", s.Accepted, "open:", s.Open(), "read:", s.BytesRead)
+	// Output: accepted: 1 open: 1 read: 5
 }

@@ -8,7 +8,12 @@ import (
 )
 
 // Stats is what a Transporter has counted since it was made. Bytes are those of the
-// protocol: with TLS, before encryption and after decryption.
+// protocol: with TLS, before encryption and after decryption. docs/OPERATIONS.md says of
+// each figure when to worry. To export them, for package expvar:
+//
+//	expvar.Publish("hertznet", expvar.Func(func() any { return t.Stats() }))
+//
+// and for Prometheus, examples/prometheus.
 type Stats struct {
 	Accepted     uint64 // connections, those that were rejected included
 	AcceptErrors uint64 // after which accepting went on
