@@ -60,9 +60,6 @@ func (a *accepted) change(from, to ConnState) bool {
 	if !a.state.CompareAndSwap(int32(from), int32(to)) {
 		return false
 	}
-	if to == StateActive && a.waited.Load() != 0 {
-		a.waited.Store(0)
-	}
 	a.tell(to)
 	return true
 }
@@ -94,6 +91,7 @@ func (a *accepted) closeIf(states ...ConnState) {
 			return
 		}
 		if a.state.CompareAndSwap(s, int32(StateClosed)) {
+			a.because(closedByServer)
 			a.closed(ConnState(s))
 			return
 		}
@@ -103,7 +101,6 @@ func (a *accepted) closeIf(states ...ConnState) {
 // closed ends a connection that was in a state until the caller made it closed.
 // A parked one has no goroutine that would do the rest.
 func (a *accepted) closed(was ConnState) {
-	a.because(closedByServer)
 	if was == StateParked {
 		a.t.parking.remove(a)
 		a.t.finish(a)
@@ -135,7 +132,11 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() {
 		a.closeIf(StateIdle)
 	}
-	return !a.is(StateClosed) && !c.closed.Load()
+	if a.is(StateClosed) {
+		a.because(closedByServer) // who closes it may not have come to note it
+		return false
+	}
+	return !c.closed.Load()
 }
 
 // SetHijacked tells the Transporter that OnData has given the connection to

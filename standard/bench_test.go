@@ -320,3 +320,19 @@ func BenchmarkReadFrom(b *testing.B) {
 		})
 	}
 }
+
+// A scrape looks at every open connection, with the lock that beginning and ending needs.
+func BenchmarkStats(b *testing.B) {
+	for _, n := range []int{0, 1000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			t := new(Transporter)
+			t.init()
+			for range n {
+				t.conns[&accepted{t: t, base: new(Conn)}] = struct{}{}
+			}
+			for b.Loop() {
+				t.Stats()
+			}
+		})
+	}
+}

@@ -300,9 +300,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 			if err != nil && !isTimeout(err) {
 				c.readErr = err // the data first [F2, F3]
 			}
-			if c.accepted != nil {
-				c.accepted.counts.read.Add(uint64(n))
-			}
+			c.accepted.read(n)
 			if c.pace != nil {
 				c.pace.got += int64(n)
 			}
@@ -328,6 +326,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 		}
 	}
 	c.readErr = io.ErrNoProgress
+	c.accepted.failed(c.readErr)
 	return 0, c.readErr
 }
 

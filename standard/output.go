@@ -248,7 +248,11 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	defer c.wr.end()
 	n, err = c.writeAll(p)
-	if err != nil && !isTimeout(err) {
+	switch {
+	case err == nil:
+	case isTimeout(err):
+		c.accepted.timedOut(false)
+	default:
 		c.writeErr = err
 		c.accepted.failed(err)
 	}

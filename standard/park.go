@@ -99,6 +99,7 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 	can := a.raw != nil && need == 1 && c.in.len() == 0
 	for {
 		if can && waited {
+			a.waited.Store(0) // it did not wait for too long
 			if p := t.parking.open(t); p != nil && p.park(a) {
 				return true, nil
 			}

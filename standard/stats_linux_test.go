@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -85,6 +86,148 @@ func TestStats(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What ended a connection is what ended it, and not what happened to it before.
+func TestStatsOfUncommonEnds(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		tr   *Transporter
+		// more is called by the handler after the first exchange. What it returns, the
+		// handler returns.
+		more func(c *Conn, told chan struct{}) error
+		end  func(t *testing.T, s *server, peer net.Conn, told chan struct{})
+		want func(Stats) uint64
+	}{
+		{"a read timeout that the handler bore",
+			&Transporter{},
+			func(c *Conn, told chan struct{}) error {
+				if err := c.SetReadTimeout(time.Millisecond); err != nil {
+					return err
+				}
+				if _, err := c.Peek(1); !isTimeout(err) {
+					return err
+				}
+				close(told)
+				if err := c.SetReadTimeout(0); err != nil {
+					return err
+				}
+				if _, err := c.Peek(1); err != nil {
+					return err
+				}
+				return c.Close()
+			},
+			func(t *testing.T, _ *server, peer net.Conn, told chan struct{}) {
+				<-told
+				if _, err := peer.Write([]byte("more")); err != nil {
+					t.Error(err)
+				}
+			},
+			func(s Stats) uint64 { return s.ClosedByHandler }},
+		{"a Write that timed out",
+			&Transporter{WriteTimeout: 20 * time.Millisecond},
+			func(c *Conn, told chan struct{}) error {
+				defer close(told)
+				_, err := c.Write(make([]byte, 64<<20))
+				return err
+			},
+			func(_ *testing.T, _ *server, peer net.Conn, told chan struct{}) {
+				<-told
+				peer.Close()
+			},
+			func(s Stats) uint64 { return s.ClosedSlow }},
+		{"a Close while a Flush is blocked",
+			&Transporter{},
+			func(c *Conn, told chan struct{}) error {
+				if _, err := c.WriteBinary(make([]byte, 64<<20)); err != nil {
+					return err
+				}
+				go func() {
+					<-told
+					c.Close()
+				}()
+				return c.Flush()
+			},
+			func(t *testing.T, _ *server, peer net.Conn, told chan struct{}) {
+				if _, err := peer.Read(make([]byte, 1)); err != nil { // so it has begun
+					t.Error(err)
+				}
+				close(told)
+			},
+			func(s Stats) uint64 { return s.ClosedByHandler }},
+		{"Shutdown while the handler runs",
+			&Transporter{},
+			func(_ *Conn, told chan struct{}) error {
+				<-told
+				return nil
+			},
+			func(t *testing.T, s *server, _ net.Conn, told chan struct{}) {
+				done := make(chan error)
+				go func() { done <- s.Shutdown(context.Background()) }()
+				settles(t, "servers that stop", 1, func() int { return one(s.stopping.Load()) })
+				close(told)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			},
+			func(s Stats) uint64 { return s.ClosedByServer }},
+		{"a Close by one who kept it while it was parked",
+			&Transporter{ParkAfter: parkSoon, IdleTimeout: time.Hour},
+			func(c *Conn, told chan struct{}) error {
+				go func() {
+					<-told
+					c.Close()
+				}()
+				return nil
+			},
+			func(t *testing.T, s *server, _ net.Conn, told chan struct{}) {
+				settles(t, "parked connections", 1, func() int { return s.Stats().Parked })
+				close(told)
+			},
+			func(s Stats) uint64 { return s.ClosedByHandler }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			told := make(chan struct{})
+			s := serve(t, test.tr, func(ctx context.Context, conn any) error {
+				if err := echo(ctx, conn); err != nil {
+					return err
+				}
+				return test.more(conn.(*Conn), told)
+			})
+			c := dialServer(t, s)
+			if _, err := c.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+			test.end(t, s, c, told)
+			settles(t, "connections", 0, s.open)
+			if got := s.Stats(); test.want(got) != 1 {
+				t.Errorf("the one connection is not among those that ended so: %+v", got)
+			}
+		})
+	}
+}
+
+// PoolBytes falls when blocks are collected.
+func TestStatsPoolBytes(t *testing.T) {
+	const size = 32 << 20
+	poolBytes := func() int { return int(new(Transporter).Stats().PoolBytes) }
+	nc, _ := tcpPair(t)
+	c := NewConn(nc)
+	if _, err := c.Malloc(size); err != nil {
+		t.Fatal(err)
+	}
+	if got := poolBytes(); got < size {
+		t.Errorf("PoolBytes is %d with a Malloc of %d", got, size)
+	}
+	c.Close()
+	_ = c.Flush() // it fails and gives up what was pending
+	settles(t, "a fall of PoolBytes", 1, func() int {
+		runtime.GC()
+		return one(poolBytes() < size)
+	})
 }
 
 // The states are those of the connections that are open.

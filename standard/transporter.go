@@ -308,19 +308,22 @@ func (t *Transporter) log() *slog.Logger {
 
 // start gives nc a goroutine of its own at once [S11].
 func (t *Transporter) start(nc net.Conn) {
-	t.totals.accepted.Add(1)
 	if t.slots != nil && t.RejectOverMaxConns {
 		select {
 		case t.slots <- struct{}{}:
 		default:
+			t.totals.accepted.Add(1)
 			t.reject(nc, "there are MaxConns connections; a new one was closed", t.MaxConns)
 			return
 		}
 	}
 	a := t.accept(nc)
 	t.mu.Lock()
+	t.totals.accepted.Add(1)
 	taking, crowded := t.taking, false
-	if taking {
+	if !taking {
+		t.totals.closed[closedByServer].Add(1)
+	} else {
 		if crowded = !t.enter(nc); !crowded {
 			t.conns[a] = struct{}{}
 		}
@@ -479,7 +482,8 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 	c := a.base
 	for {
 		if state != StateActive && !a.change(state, StateActive) {
-			return false // Shutdown was faster, and has said why
+			a.because(closedByServer)
+			return false // Shutdown was faster
 		}
 		_ = c.rd.setTimeout(t.ReadTimeout)
 		c.pace.limit(true)
@@ -620,7 +624,9 @@ func (t *Transporter) closeIn(states ...ConnState) {
 func (t *Transporter) closeAll() {
 	t.endTaking()
 	t.closeEach(func(a *accepted) {
-		a.closed(ConnState(a.state.Swap(int32(StateClosed))))
+		was := ConnState(a.state.Swap(int32(StateClosed)))
+		a.because(closedByServer)
+		a.closed(was)
 		a.cut()
 	})
 }
