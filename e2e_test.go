@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +92,7 @@ func (s *logSink) since(n int) []string {
 type mode struct {
 	name                    string
 	unix, tls, alpn, mutual bool
+	bare                    bool // the server's conns hide that they are sockets
 }
 
 var (
@@ -99,6 +101,9 @@ var (
 	tlsMode  = mode{name: "tls", tls: true}
 	alpnMode = mode{name: "tls, h1 by ALPN", tls: true, alpn: true}
 	mtlsMode = mode{name: "mutual tls", tls: true, alpn: true, mutual: true}
+
+	// senseModes have both ways to see a client go away: by the socket, and by a read.
+	senseModes = append(slices.Clone(allModes), mode{name: "a bare net.Conn", bare: true}, mode{name: "tls over a bare net.Conn", tls: true, bare: true})
 
 	allModes = []mode{tcpMode, unixMode, tlsMode, alpnMode, mtlsMode, {name: "tls over unix", unix: true, tls: true}}
 )
@@ -184,6 +189,17 @@ func run(t testing.TB, m mode, routes func(h *server.Hertz), opts ...config.Opti
 	return runWith(t, m, func(t *standard.Transporter) { t.HandshakeTimeout = guard }, routes, opts...)
 }
 
+// bareListener accepts conns that have no methods but those of net.Conn.
+type bareListener struct{ net.Listener }
+
+func (l bareListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{c}, nil
+}
+
 func runWith(t testing.TB, m mode, configure func(*standard.Transporter), routes func(h *server.Hertz), opts ...config.Option) *site {
 	t.Helper()
 	s := &site{mode: m, ended: make(chan error, 1)}
@@ -198,6 +214,13 @@ func runWith(t testing.TB, m mode, configure func(*standard.Transporter), routes
 	}
 	if m.tls {
 		all = append(all, server.WithTLS(m.serverTLS()), server.WithALPN(m.alpn))
+	}
+	if m.bare {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, server.WithListener(bareListener{ln}))
 	}
 	s.Hertz = server.New(append(all, opts...)...)
 	if s.transport == nil {

@@ -121,7 +121,7 @@ func TestListenAndServeAfterClose(t *testing.T) {
 // With SenseClientDisconnection the answer is sent though a goroutine of the handler's
 // sets limits of its own on the connection while the watch is being ended.
 func TestSenseClientDisconnectionAgainstASetter(t *testing.T) {
-	s := run(t, tcpMode, func(h *server.Hertz) {
+	s := run(t, mode{name: "a bare net.Conn", bare: true}, func(h *server.Hertz) {
 		h.GET("/", func(_ context.Context, ctx *app.RequestContext) {
 			c, stop := ctx.GetConn(), make(chan struct{})
 			go func() {

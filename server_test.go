@@ -1008,7 +1008,7 @@ func TestEarlyAnswerOfTheServer(t *testing.T) {
 // With SenseClientDisconnection the handler's context ends when the client goes
 // away, however it does [S17].
 func TestSenseClientDisconnection(t *testing.T) {
-	eachMode(t, allModes, func(t *testing.T, m mode) {
+	eachMode(t, senseModes, func(t *testing.T, m mode) {
 		const limit = 50 * time.Millisecond
 		hook, open := gate()
 		started, ended := make(chan struct{}, 1), make(chan error, 1)
@@ -1045,7 +1045,7 @@ func TestSenseClientDisconnection(t *testing.T) {
 
 // What a client sends ahead is no disconnection.
 func TestSenseClientDisconnectionAndPipelining(t *testing.T) {
-	eachMode(t, allModes, func(t *testing.T, m mode) {
+	eachMode(t, senseModes, func(t *testing.T, m mode) {
 		started, release := make(chan struct{}, 10), make(chan struct{})
 		s := run(t, m, func(h *server.Hertz) {
 			h.POST("/:n", func(ctx context.Context, c *app.RequestContext) {
@@ -1092,7 +1092,7 @@ func TestSenseClientDisconnectionAndPipelining(t *testing.T) {
 // A handler that panics, or whose answer cannot be written, ends while the
 // connection is being watched: nothing of it may be touched by two.
 func TestSenseClientDisconnectionAndFailure(t *testing.T) {
-	eachMode(t, allModes, func(t *testing.T, m mode) {
+	eachMode(t, senseModes, func(t *testing.T, m mode) {
 		s := run(t, m, func(h *server.Hertz) {
 			h.POST("/panic", func(context.Context, *app.RequestContext) {
 				time.Sleep(time.Millisecond) // the watch has most likely begun: that is the bad case

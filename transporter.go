@@ -70,8 +70,8 @@ func Transport(configure ...func(*standard.Transporter)) func(*config.Options) n
 			OnHandshakeError: answerPlainHTTP,
 			Logger:           slog.New(hlogHandler{}),
 
-			// It sees a disconnect also behind the bytes of a pipelined request, where
-			// what Hertz's HTTP/1 server asks for, see sensor, sees the bytes alone.
+			// Where that works it takes no goroutine, and sees a disconnect also behind
+			// the bytes of a pipelined request. Elsewhere a sensor does what it can.
 			CancelOnDisconnect: o.SenseClientDisconnection,
 		}
 		if o.OnConnect != nil {
@@ -116,13 +116,16 @@ func (t *transporter) ListenAndServe(onData network.OnData) error {
 // when it is to be parked.
 func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) error {
 	var cancel context.CancelFunc
-	if t.sense {
+	if t.sense && !c.(interface{ Watched() bool }).Watched() {
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
 	}
 	conn := newServerConn(c, t.options.IdleTimeout, cancel)
 	s := conn.server()
-	s.after = t.parkAfter()
+	if cancel == nil {
+		// Else the context would end here, for work that a handler has left behind.
+		s.after = t.parkAfter()
+	}
 	if c, ok := c.(*standard.TLSConn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 		c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
 	}

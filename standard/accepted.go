@@ -2,6 +2,7 @@ package standard
 
 import (
 	"context"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -64,11 +65,19 @@ func (a *accepted) change(from, to ConnState) bool {
 	return true
 }
 
-// tell calls the hook.
+// tell calls the hook. It must not end the process, nor what it is called for.
 func (a *accepted) tell(s ConnState) {
-	if a.t.ConnState != nil {
-		a.t.ConnState(a.conn, s)
+	if a.t.ConnState == nil {
+		return
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			a.t.totals.panics.Add(1)
+			a.t.log().Error("the ConnState hook panicked",
+				"remote", a.base.RemoteAddr(), "state", s, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	a.t.ConnState(a.conn, s)
 }
 
 func (a *accepted) is(s ConnState) bool { return a.state.Load() == int32(s) }
@@ -153,3 +162,7 @@ func (c *Conn) SetHijacked() {
 // Resumed reports whether this is not the first call of OnData for the
 // connection.
 func (c *Conn) Resumed() bool { return c.accepted != nil && c.accepted.resumed }
+
+// Watched reports whether the context of the connection is cancelled when the peer
+// goes away: Transporter.CancelOnDisconnect is set, and works for it.
+func (c *Conn) Watched() bool { return c.accepted != nil && c.accepted.cancel != nil }

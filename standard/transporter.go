@@ -463,10 +463,13 @@ func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
 	}
 	if t.watch != nil {
 		ctx, cancel := context.WithCancel(a.ctx)
-		remove := t.watch.add(nc, cancel)
-		a.ctx, a.cancel = ctx, func() {
+		if remove := t.watch.add(nc, cancel); remove == nil {
 			cancel()
-			remove()
+		} else {
+			a.ctx, a.cancel = ctx, func() {
+				cancel()
+				remove()
+			}
 		}
 	}
 	if err := a.base.fill(1); err != nil {

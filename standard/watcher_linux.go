@@ -62,15 +62,15 @@ func (w *watcher) gone(id uint64) {
 }
 
 // add has cancel called when the peer of nc goes away, until the func that it
-// returns is called. A nc that is no socket is not watched.
+// returns is called. It returns nil for a nc that is no socket or cannot be watched.
 func (w *watcher) add(nc net.Conn, cancel context.CancelFunc) (remove func()) {
 	s, ok := nc.(syscall.Conn)
 	if !ok {
-		return func() {}
+		return nil
 	}
 	raw, err := s.SyscallConn()
 	if err != nil {
-		return func() {}
+		return nil
 	}
 	w.mu.Lock()
 	w.next++
@@ -81,17 +81,22 @@ func (w *watcher) add(nc net.Conn, cancel context.CancelFunc) (remove func()) {
 	// once, and one that is closed leaves the instance by itself.
 	event := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | edgeTriggered}
 	setID(&event, key)
+	err = os.ErrClosed
 	_ = raw.Control(func(fd uintptr) {
 		_ = w.raw.Control(func(epoll uintptr) {
-			// Where the system has no memory for it, the peer's end goes unseen.
-			_ = syscall.EpollCtl(int(epoll), syscall.EPOLL_CTL_ADD, int(fd), &event)
+			err = syscall.EpollCtl(int(epoll), syscall.EPOLL_CTL_ADD, int(fd), &event)
 		})
 	})
-	return func() {
+	remove = func() {
 		w.mu.Lock()
 		delete(w.conns, key)
 		w.mu.Unlock()
 	}
+	if err != nil { // the system has no memory for it, say
+		remove()
+		return nil
+	}
+	return remove
 }
 
 // endWhen closes the instance when drained is closed.

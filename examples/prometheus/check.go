@@ -133,6 +133,8 @@ func differences(got map[string]float64) (wrong []string) {
 		`hertznet_connections_closed_total{reason="peer"}`:    1,
 		`hertznet_connections_closed_total{reason="error"}`:   0,
 		"hertznet_panics_total":                               0,
+		"hertznet_reads_too_slow_total":                       0,
+		"hertznet_reads_overflowed_total":                     0,
 	} {
 		if v, ok := got[series]; !ok || v != want {
 			wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", series, v, want))

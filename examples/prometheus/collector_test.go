@@ -103,6 +103,7 @@ func TestNames(t *testing.T) {
 		ClosedByPeer: 10, ClosedByHandler: 11, ClosedByServer: 12, ClosedIdle: 13, ClosedSlow: 14, ClosedByError: 15,
 		Parks: 16, Resumes: 17, Handshakes: 18, HandshakeErrors: 19, Panics: 20,
 		BytesRead: 21, BytesWritten: 22, Flushes: 23, WritesSaved: 24, PoolBytes: 25,
+		TooSlow: 26, Overflows: 27,
 	}
 	scrapes := 0
 	c := collector{func() standard.Stats {
@@ -153,6 +154,12 @@ hertznet_parks_total 16
 # HELP hertznet_read_bytes_total Bytes read from connections; with TLS, after decryption.
 # TYPE hertznet_read_bytes_total counter
 hertznet_read_bytes_total 21
+# HELP hertznet_reads_overflowed_total Reads that MaxReadBuffer ended.
+# TYPE hertznet_reads_overflowed_total counter
+hertznet_reads_overflowed_total 27
+# HELP hertznet_reads_too_slow_total Reads that MinReadRate ended.
+# TYPE hertznet_reads_too_slow_total counter
+hertznet_reads_too_slow_total 26
 # HELP hertznet_resumes_total Times that a parked connection got a goroutine again.
 # TYPE hertznet_resumes_total counter
 hertznet_resumes_total 17
