@@ -57,11 +57,34 @@
 // byte after a moment. Requests that are running are waited for until Hertz's
 // ExitWaitTime has passed; then their connections are closed.
 //
+// A request that has reached the server's socket is answered, and the answer says
+// Connection: close. docs/OPERATIONS.md tells how a new process takes over the
+// listener of an old one without losing a request.
+//
+// # Idle connections
+//
+// On Linux a connection that has waited for its next request for
+// [standard.DefaultParkAfter] is parked: it gives up its goroutine, its buffer and
+// Hertz's RequestContext, and gets them again when a byte comes. The time that it waits
+// counts towards IdleTimeout as ever. With tracers none is parked, since Hertz would
+// tell them of each last request twice. The field ParkAfter changes it or turns it off.
+//
+// # Limits and figures
+//
+// [standard.Transporter] has fields that limit the number of connections, of all or of an
+// address, the bytes of one that may wait unread, and how slowly a client may
+// send. Its method Stats counts what happens. Both are reached through [Transport]:
+//
+//	var t *standard.Transporter
+//	h := server.New(server.WithTransport(hertznet.Transport(func(s *standard.Transporter) {
+//		s.MaxConns, s.MinReadRate = 20_000, 240
+//		t = s
+//	})))
+//	expvar.Publish("hertznet", expvar.Func(func() any { return t.Stats() }))
+//
 // # Limitations
 //
-// Each connection, idle ones too, has a goroutine, and an idle one keeps Hertz's
-// RequestContext. Pipelined answers are sent one by one. There is no limit on the number of connections.
-// HTTP/3 is not part of this module.
+// Pipelined answers are sent one by one. HTTP/3 is not part of this module.
 //
 // Everything above the connection stays Hertz's: routing, parsing, HTTP/2 as an
 // extension, and the limits of their own.

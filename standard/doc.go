@@ -60,13 +60,14 @@
 //
 // # Limitations
 //
-// A connection that waits holds its goroutine. On TCP and unix sockets of unix systems it
+// A connection that waits inside of a handler holds its goroutine; one that a
+// Transporter on Linux waits for between two messages is parked without, see
+// [Transporter].ParkAfter. On TCP and unix sockets of unix systems it
 // holds no buffer; on Windows, over TLS and over any other net.Conn a blocked
 // read holds a block of 4 to 64 KiB, which follows the sizes of its messages;
 // ReadBufferSize sets its least size.
 //
-// A Transporter serves once. It has no limit on the number of connections, and it
-// does not cancel the context of OnData when the peer goes away.
+// A Transporter serves once.
 //
 // On a TLS connection a write timeout ends all writing, since half a record
 // cannot be taken back; only a Write that was refused because its deadline had
@@ -75,7 +76,8 @@
 // # Security
 //
 // The zero values of a Transporter's timeouts are no limits, but for the TLS handshake. A server
-// that strangers can reach needs all three: ReadTimeout, WriteTimeout, IdleTimeout.
+// that strangers can reach needs all three: ReadTimeout, WriteTimeout, IdleTimeout. So
+// are those of MaxConns, MaxConnsPerIP, MaxReadBuffer and MinReadRate.
 //
 // Memory follows the bytes that arrive. Peek, ReadBinary and Skip of a huge n, which
 // a hostile length may be, take no more than a few blocks ahead of them. But a peer that
