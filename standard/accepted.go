@@ -35,25 +35,33 @@ func (s ConnState) String() string {
 
 // accepted is what a Transporter knows of one of its connections.
 type accepted struct {
-	t     *Transporter
-	conn  network.Conn // a *Conn or a *TLSConn: what OnData gets
-	base  *Conn        // the Conn in it
-	tls   *TLSConn     // nil without TLS
-	state atomic.Int32
-	late  atomic.Pointer[lingering] // what keeps the socket open after Close
+	t    *Transporter
+	id   uint64                    // its key in t.conns, and what the poller knows it by
+	base *Conn                     // what OnData gets, or within it
+	tls  *TLSConn                  // what OnData gets; nil without TLS
+	late atomic.Pointer[lingering] // what keeps the socket open after Close
 
 	ctx    context.Context // for OnData
 	cancel func()          // of ctx; nil if there is nothing to cancel
 
 	counts counts
+	state  atomic.Int32
 	reason atomic.Int32 // why it ends, a closeReason; what is noted first counts
 	waited atomic.Int32 // the reason why it would end now, if a read has timed out
 
 	// The goroutine's, or the poller's while the connection is parked.
-	resumed bool            // OnData has been called before
-	raw     syscall.RawConn // the socket, if the connection can be parked
-	idleEnd int64           // the moment until which a parked connection may be idle; 0 is for ever
+	resumed bool // OnData has been called before
+	parks   bool // its socket is one that the poller can wait for
 	parked  parking
+	idleEnd int64 // the moment until which a parked connection may be idle; 0 is for ever
+}
+
+// conn returns what OnData gets.
+func (a *accepted) conn() network.Conn {
+	if a.tls != nil {
+		return a.tls
+	}
+	return a.base
 }
 
 // change makes the step from one state to another, if that is where it is.
@@ -65,11 +73,15 @@ func (a *accepted) change(from, to ConnState) bool {
 	return true
 }
 
-// tell calls the hook. It must not end the process, nor what it is called for.
+// tell calls the hook, if there is one.
 func (a *accepted) tell(s ConnState) {
-	if a.t.ConnState == nil {
-		return
+	if a.t.ConnState != nil {
+		a.call(s)
 	}
+}
+
+// call calls the hook, which must not end the process, nor what it is called for.
+func (a *accepted) call(s ConnState) {
 	defer func() {
 		if p := recover(); p != nil {
 			a.t.totals.panics.Add(1)
@@ -77,7 +89,7 @@ func (a *accepted) tell(s ConnState) {
 				"remote", a.base.RemoteAddr(), "state", s, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
-	a.t.ConnState(a.conn, s)
+	a.t.ConnState(a.conn(), s)
 }
 
 func (a *accepted) is(s ConnState) bool { return a.state.Load() == int32(s) }
@@ -115,7 +127,7 @@ func (a *accepted) closed(was ConnState) {
 		a.t.finish(a)
 		return
 	}
-	a.conn.Close()
+	a.base.Close()
 }
 
 // SetIdle tells the Transporter that accepted the connection whether its protocol
@@ -135,7 +147,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 	if a == nil {
 		return !c.closed.Load()
 	}
-	c.pace.limit(!idle)
+	c.rd.pace.limit(!idle)
 	if !idle {
 		a.change(StateIdle, StateActive)
 	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() {
@@ -155,7 +167,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 func (c *Conn) SetHijacked() {
 	if a := c.accepted; a != nil {
 		a.change(StateActive, StateHijacked)
-		c.pace.limit(false)
+		c.rd.pace.limit(false)
 	}
 }
 

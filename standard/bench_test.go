@@ -328,7 +328,7 @@ func BenchmarkStats(b *testing.B) {
 			t := new(Transporter)
 			t.init()
 			for range n {
-				t.conns[&accepted{t: t, base: new(Conn)}] = struct{}{}
+				t.conns[uint64(len(t.conns))] = &accepted{t: t, base: new(Conn)}
 			}
 			for b.Loop() {
 				t.Stats()

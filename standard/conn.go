@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -44,30 +43,21 @@ import (
 type Conn struct {
 	nc net.Conn
 
-	// Readiness: a socket can be waited for without a buffer.
-	raw    syscall.RawConn
-	onRead func(fd uintptr) bool // c.readReady, made once
-
 	// The reader's.
 	in      ring
 	rd      deadline
 	readErr error      // sticky; found when everything before it has been read
 	readMu  sync.Mutex // lets any number of goroutines use Read alone
-	dst     []byte     // where readReady reads to; nil is the ring
-	need    int        // what readReady asks the ring for
-	got     int
-	gotErr  error
-	pace    *pace // nil is no limit
-	maxRead int   // how many bytes may be unread; 0 is no limit
-	overTLS bool  // until bytes have come: then the handshake is complete
+	raw     *rawReader // of a socket, from the first read on, but not while it is parked
+	overTLS bool       // until bytes have come: then the handshake is complete
+
+	socket bool // nc is one: see readRaw, and pieces go out by writev
 
 	// The writer's.
-	out      output
+	out      *output // what waits for Flush; nil is nothing
 	wr       deadline
-	writeErr error         // sticky
-	writeMu  sync.Mutex    // lets any number of goroutines use Write alone
-	socket   bool          // pieces go out by writev
-	gather   buffersWriter // else by this, if it is there
+	writeErr error      // sticky
+	writeMu  sync.Mutex // lets any number of goroutines use Write alone
 
 	closed   atomic.Bool
 	accepted *accepted // what the Transporter knows of it; nil for other conns
@@ -93,12 +83,10 @@ func NewConn(c net.Conn) *Conn {
 
 func (c *Conn) init(nc net.Conn) {
 	c.nc = nc
-	c.rd.conn = nc
-	c.wr.conn, c.wr.write = nc, true
+	c.rd.conn = &c.nc
+	c.wr.conn, c.wr.write = &c.nc, true
 	// Only the types themselves: one that embeds a socket may have its own Read.
-	if s, ok := nc.(syscall.Conn); ok && isStreamSocket(nc) {
-		c.socket = true
-		c.initRaw(s)
+	if c.socket = isStreamSocket(nc); c.socket {
 		return
 	}
 	// Some conns end for good at a timeout, so theirs must not fire early. That
@@ -106,7 +94,6 @@ func (c *Conn) init(nc net.Conn) {
 	c.wr.exact.Store(true)
 	c.rd.exact.Store(true)
 	_, c.overTLS = nc.(*tlsconn.Conn)
-	c.gather, _ = nc.(buffersWriter)
 }
 
 // buffersWriter is what a conn beneath has that sends many slices at once.
@@ -264,8 +251,8 @@ func (c *Conn) fill(n int) error {
 // unread. Only the first read of an operation may find out by itself that it
 // blocks: a peer that is never late by a byte must not outlive the limit [T12].
 func (c *Conn) readMore(need int, first bool) error {
-	if c.maxRead > 0 && c.in.len() >= c.maxRead {
-		return c.accepted.overflowed()
+	if a := c.accepted; a != nil && a.t.MaxReadBuffer > 0 && c.in.len() >= a.t.MaxReadBuffer {
+		return a.overflowed()
 	}
 	n, err := c.readTo(nil, need, first)
 	c.in.commit(n)
@@ -284,7 +271,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 	if c.readErr != nil {
 		return 0, c.readErr
 	}
-	if !first || c.raw == nil { // else readReady begins, if the read blocks
+	if !first || !c.readsRaw() { // else the rawReader begins, if the read blocks
 		if err := c.beginRead(); err != nil {
 			return 0, err // nothing was read, nothing is lost [F6]
 		}
@@ -301,8 +288,8 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 				c.readErr = err // the data first [F2, F3]
 			}
 			c.accepted.read(n)
-			if c.pace != nil {
-				c.pace.got += int64(n)
+			if p := c.rd.pace; p != nil {
+				p.got += int64(n)
 			}
 			return n, nil
 		case err == nil:
@@ -315,7 +302,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 				return 0, armErr
 			}
 			if over {
-				c.accepted.timedOut(c.pace.tooSlow())
+				c.accepted.timedOut(c.rd.pace.tooSlow())
 				return 0, timeoutError("read", c.nc, err)
 			}
 			empty = -1
@@ -332,7 +319,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 
 // readOnce is one read of the conn beneath, held to the contract of io.Reader.
 func (c *Conn) readOnce(p []byte, need int) (int, error) {
-	if c.raw != nil {
+	if c.readsRaw() {
 		return c.readRaw(p, need)
 	}
 	if p == nil {
@@ -344,6 +331,9 @@ func (c *Conn) readOnce(p []byte, need int) (int, error) {
 	}
 	return n, err
 }
+
+// readsRaw reports whether reads wait for readiness, without a buffer.
+func (c *Conn) readsRaw() bool { return canReadRaw && c.socket }
 
 // closedError is what every operation after Close returns [C6].
 func (c *Conn) closedError(op string) error {

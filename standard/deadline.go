@@ -30,27 +30,27 @@ func moment() int64 { return int64(time.Since(epoch)) }
 // endShake from the one that runs the handshake, the rest only from the one that
 // runs the operation.
 type deadline struct {
-	conn  net.Conn
+	conn *net.Conn // what the timers are of, in the Conn itself
+	pace *pace     // what an operation may take besides; nil is no limit
+
+	// limit is what the user set last: 0 is no limit, a positive number a
+	// timeout in nanoseconds, a negative one the moment of a deadline.
+	limit atomic.Int64
+	armed atomic.Int64 // the moment the timer beneath fires at; 0 is never
+	start int64        // the moment from which a timeout counts
+
+	mu    sync.Mutex // serializes changes of armed and start
 	write bool
 	// exact says that a timer that fires too early does harm: a TLS connection
 	// cannot go on after a write or a handshake that timed out [L6]. Such a timer
 	// is always set to the very moment, and lifted after the operation, for the
 	// conn beneath may write by itself later: TLS answers a key update in a read.
-	exact atomic.Bool
-
-	// limit is what the user set last: 0 is no limit, a positive number a
-	// timeout in nanoseconds, a negative one the moment of a deadline.
-	limit   atomic.Int64
-	bound   atomic.Int64 // what the running operation may take besides, in nanoseconds; 0 is no bound
-	armed   atomic.Int64 // the moment the timer beneath fires at; 0 is never
-	waiting atomic.Bool  // an operation is running that may block
-	shaking atomic.Bool  // a TLS handshake is running, perhaps beside one
+	exact   atomic.Bool
+	waiting atomic.Bool // an operation is running that may block
+	shaking atomic.Bool // a TLS handshake is running, perhaps beside one
 	// late says that a timer was replaced which had fired already: the operation
 	// may be about to report it.
 	late atomic.Bool
-
-	mu    sync.Mutex // serializes changes of armed and start
-	start int64      // the moment from which a timeout counts
 }
 
 // setTimeout limits every operation to t; t <= 0 lifts the limit. An operation
@@ -102,7 +102,7 @@ func (d *deadline) begin() error {
 	if d.late.Load() {
 		d.late.Store(false)
 	}
-	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.bound.Load()
+	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.pace.limits()
 	if limit == 0 && armed == 0 && bound == 0 {
 		return nil
 	}
@@ -110,7 +110,7 @@ func (d *deadline) begin() error {
 		if d.write && moment() >= armed {
 			// The timer beneath may be a little late, and a write that does not
 			// block would slip through [T11].
-			return timeoutError("write", d.conn, os.ErrDeadlineExceeded)
+			return timeoutError("write", *d.conn, os.ErrDeadlineExceeded)
 		}
 		return nil
 	}
@@ -193,7 +193,7 @@ func (d *deadline) due() int64 {
 	default:
 		due += d.start
 	}
-	if bound := d.bound.Load(); bound > 0 && (due == 0 || d.start+bound < due) {
+	if bound := d.pace.limits(); bound > 0 && (due == 0 || d.start+bound < due) {
 		due = d.start + bound
 	}
 	return due
@@ -219,9 +219,9 @@ func (d *deadline) set(at int64) error {
 	}
 	var err error
 	if d.write {
-		err = d.conn.SetWriteDeadline(t)
+		err = (*d.conn).SetWriteDeadline(t)
 	} else {
-		err = d.conn.SetReadDeadline(t)
+		err = (*d.conn).SetReadDeadline(t)
 	}
 	switch {
 	case err == nil:

@@ -51,8 +51,8 @@ func nothingHeld(tb testing.TB, nc net.Conn) network.Conn {
 	tb.Cleanup(func() {
 		_ = c.Skip(c.Len())
 		_ = c.Release()
-		if n := heldBytes(c); n > 0 || len(c.out.owned) > 0 {
-			tb.Errorf("at the end %d bytes are held to read and %d blocks to write", n, len(c.out.owned))
+		if n := heldBytes(c); n > 0 || c.out != nil {
+			tb.Errorf("at the end %d bytes are held to read and %v to write", n, c.out)
 		}
 		if n := outstanding.Load() - before; n > 0 {
 			tb.Errorf("%d blocks did not come back", n)

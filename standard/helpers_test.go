@@ -418,3 +418,5 @@ func scramble(r *rand.Rand, p []byte) {
 		p[i] = byte(r.Uint32())
 	}
 }
+
+func ref[T any](v T) *T { return &v }

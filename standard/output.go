@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 )
 
 const (
@@ -15,13 +16,17 @@ const (
 	// copying it. Below, a copy is cheaper than another piece for writev.
 	borrowFrom = 4 << 10
 
-	// maxKeptPieces bounds what an idle connection keeps for its next Flush.
+	// maxKeptPieces bounds what an empty output keeps for its next Flush.
 	maxKeptPieces = 16
 )
 
 // output is what waits for Flush: slices in their order, some of pooled blocks
 // that Malloc hands out, some borrowed from callers. The zero value is empty and
 // owns no memory.
+//
+// It belongs to the goroutine of one Conn's writer from the first byte that is added until
+// Flush has sent or given up the last. In between it waits in outputs, empty: most
+// connections have nothing to send, so that none need keep it.
 type output struct {
 	pieces net.Buffers
 	n      int         // bytes in pieces
@@ -30,6 +35,24 @@ type output struct {
 	off    int         // how much of open is taken
 	joint  bool        // the last of pieces ends at open's off
 	vec    net.Buffers // what is left of pieces during a Flush
+}
+
+var outputs = sync.Pool{New: func() any { return new(output) }}
+
+// pending returns what waits for Flush, to be added to.
+func (c *Conn) pending() *output {
+	if c.out == nil {
+		c.out = outputs.Get().(*output)
+	}
+	return c.out
+}
+
+// dropPending forgets what waits for Flush.
+func (c *Conn) dropPending() {
+	o := c.out
+	c.out = nil
+	o.reset()
+	outputs.Put(o)
 }
 
 // malloc reserves n > 0 bytes at the end.
@@ -86,7 +109,7 @@ func (c *Conn) Malloc(n int) ([]byte, error) {
 	if n <= 0 || n > MaxMalloc || c.writeErr != nil || c.closed.Load() {
 		return nil, c.mallocError(n)
 	}
-	return c.out.malloc(n), nil
+	return c.pending().malloc(n), nil
 }
 
 func (c *Conn) mallocError(n int) error {
@@ -117,9 +140,9 @@ func (c *Conn) WriteBinary(b []byte) (int, error) {
 	switch {
 	case len(b) == 0:
 	case len(b) < borrowFrom:
-		copy(c.out.malloc(len(b)), b)
+		copy(c.pending().malloc(len(b)), b)
 	default:
-		c.out.borrow(b, c.in.lend(b))
+		c.pending().borrow(b, c.in.lend(b))
 	}
 	return len(b), nil
 }
@@ -129,12 +152,12 @@ func (c *Conn) WriteBinary(b []byte) (int, error) {
 // fails, what was pending is given up and every later write returns the same
 // error: some of the bytes may have been sent, and none is sent twice [W8].
 func (c *Conn) Flush() error {
-	if c.out.n == 0 {
+	if c.out == nil {
 		return c.writeErr
 	}
 	// Only here: another goroutine may have closed the connection while the
 	// caller still fills what Malloc returned [A6].
-	defer c.out.reset()
+	defer c.dropPending()
 	if err := c.writable("write"); err != nil {
 		return err
 	}
@@ -152,12 +175,13 @@ func (c *Conn) Flush() error {
 // send writes the pending pieces.
 func (c *Conn) send() error {
 	defer c.wr.end()
-	if len(c.out.pieces) > 1 && (c.socket || c.gather != nil) {
-		c.out.vec = c.out.pieces
+	o := c.out
+	if len(o.pieces) > 1 && c.gathers() {
+		o.vec = o.pieces
 		if a := c.accepted; a != nil {
-			a.counts.saved.Add(uint64(len(c.out.pieces) - 1))
+			a.counts.saved.Add(uint64(len(o.pieces) - 1))
 		}
-		for left := int64(c.out.n); ; {
+		for left := int64(o.n); ; {
 			if err := c.wr.begin(); err != nil {
 				return err
 			}
@@ -175,7 +199,7 @@ func (c *Conn) send() error {
 			}
 		}
 	}
-	for _, b := range c.out.pieces {
+	for _, b := range o.pieces {
 		if _, err := c.writeAll(b); err != nil {
 			return err
 		}
@@ -183,12 +207,21 @@ func (c *Conn) send() error {
 	return nil
 }
 
+// gathers reports whether the conn beneath sends many slices at once.
+func (c *Conn) gathers() bool {
+	if c.socket {
+		return true
+	}
+	_, ok := c.nc.(buffersWriter)
+	return ok
+}
+
 // sendPieces writes what is left of the pieces at once.
 func (c *Conn) sendPieces() (int64, error) {
 	if c.socket {
 		return c.out.vec.WriteTo(c.nc)
 	}
-	return c.gather.WriteBuffers(&c.out.vec)
+	return c.nc.(buffersWriter).WriteBuffers(&c.out.vec)
 }
 
 // writeAll writes b to the conn beneath, within the running operation.

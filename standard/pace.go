@@ -1,6 +1,9 @@
 package standard
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // DefaultMinReadGrace is the default of Transporter.MinReadGrace.
 const DefaultMinReadGrace = 5 * time.Second
@@ -14,6 +17,10 @@ type pace struct {
 	got         int64 // bytes of the message
 	waited      int64 // nanoseconds of waiting for them
 	since       int64 // the moment from which the running operation waits; 0 is none
+
+	// bound is what the running operation may take, in nanoseconds, for whoever sets its
+	// timer; 0 is no bound.
+	bound atomic.Int64
 }
 
 // newPace returns nil for no limit.
@@ -39,14 +46,22 @@ func (p *pace) left() int64 {
 	return max(p.grace+int64(float64(p.got)/float64(p.rate)*float64(time.Second))-p.waited, 1)
 }
 
+// limits returns the bound of the running operation; 0 is none.
+func (p *pace) limits() int64 {
+	if p == nil {
+		return 0
+	}
+	return p.bound.Load()
+}
+
 // beginRead is called by a reading operation before it may block.
 func (c *Conn) beginRead() error {
-	if p := c.pace; p != nil && p.since == 0 {
+	if p := c.rd.pace; p != nil && p.since == 0 {
 		p.since = moment()
 		if p.on {
-			c.rd.bound.Store(p.left())
+			p.bound.Store(p.left())
 		} else {
-			c.rd.bound.Store(0)
+			p.bound.Store(0)
 		}
 	}
 	return c.rd.begin()
@@ -54,12 +69,12 @@ func (c *Conn) beginRead() error {
 
 // endRead ends a reading operation.
 func (c *Conn) endRead() {
-	if p := c.pace; p != nil && p.since != 0 {
+	if p := c.rd.pace; p != nil && p.since != 0 {
 		if p.on {
 			p.waited += moment() - p.since
 		}
 		p.since = 0
-		c.rd.bound.Store(0)
+		p.bound.Store(0)
 	}
 	c.rd.end()
 }
@@ -73,4 +88,4 @@ func (p *pace) tooSlow() bool {
 // now on. It is on at the beginning of each message: when OnData is called, and at
 // SetIdle(false). A handler that waits for bytes which the peer need not send soon
 // turns it off. It belongs to the reader's goroutine.
-func (c *Conn) LimitReadRate(on bool) { c.pace.limit(on) }
+func (c *Conn) LimitReadRate(on bool) { c.rd.pace.limit(on) }

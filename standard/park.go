@@ -96,12 +96,15 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 			after, waited = time.Nanosecond, false
 		}
 	}
-	can := a.raw != nil && need == 1 && c.in.len() == 0
+	can := a.parks && need == 1 && c.in.len() == 0
 	for {
 		if can && waited {
 			a.waited.Store(0) // it did not wait for too long
-			if p := t.parking.open(t); p != nil && p.park(a) {
-				return true, nil
+			if p := t.parking.open(t); p != nil {
+				c.dropRaw()
+				if p.park(a) {
+					return true, nil
+				}
 			}
 			can = false
 		}

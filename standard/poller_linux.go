@@ -16,9 +16,7 @@ type poller struct {
 	epoll *os.File
 	raw   syscall.RawConn // of epoll
 
-	mu    sync.Mutex
-	next  uint64
-	conns map[uint64]*accepted // all that are parked
+	mu sync.Mutex
 	// Those that may not be idle for ever, by the end of their time. As a rule it is the
 	// one that comes last that may stay longest, so a list needs no search.
 	first, last *accepted
@@ -27,17 +25,20 @@ type poller struct {
 
 // parking is a connection's place in the poller. p.mu guards it.
 type parking struct {
-	id         uint64 // 0 while it is not parked
 	prev, next *accepted
+	in         bool // it is parked
 	known      bool // its socket is in the epoll instance
 }
+
+// maxEvents is how many connections one system call can wake.
+const maxEvents = 128
 
 func newPoller(t *Transporter) (*poller, error) {
 	epoll, raw, err := newEpoll()
 	if err != nil {
 		return nil, err
 	}
-	p := &poller{t: t, epoll: epoll, raw: raw, conns: make(map[uint64]*accepted)}
+	p := &poller{t: t, epoll: epoll, raw: raw}
 	go p.run()
 	return p, nil
 }
@@ -64,7 +65,7 @@ func newEpoll() (*os.File, syscall.RawConn, error) {
 
 // run ends when the instance is closed.
 func (p *poller) run() {
-	events := make([]syscall.EpollEvent, 128)
+	events := make([]syscall.EpollEvent, maxEvents)
 	for {
 		n := 0
 		err := p.raw.Read(func(fd uintptr) bool {
@@ -91,24 +92,24 @@ func (p *poller) park(a *accepted) bool {
 	if p.closed || !a.state.CompareAndSwap(int32(StateIdle), int32(StateParked)) {
 		return false
 	}
-	p.next++
-	a.parked.id = p.next
-	p.conns[a.parked.id] = a
+	a.parked.in = true
 	p.insert(a)
 	// One event, and then none until the socket is armed again. Bytes that have come
 	// already are an event, too.
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | oneShot}
-	setID(&event, a.parked.id)
+	setID(&event, a.id)
 	op := syscall.EPOLL_CTL_ADD
 	if a.parked.known {
 		op = syscall.EPOLL_CTL_MOD
 	}
 	err := os.ErrClosed
-	_ = a.raw.Control(func(fd uintptr) { // it fails on a closed socket only
-		_ = p.raw.Control(func(epoll uintptr) {
-			err = syscall.EpollCtl(int(epoll), op, int(fd), &event)
+	if raw := socketOf(a.socket()); raw != nil {
+		_ = raw.Control(func(fd uintptr) { // it fails on a closed socket only
+			_ = p.raw.Control(func(epoll uintptr) {
+				err = syscall.EpollCtl(int(epoll), op, int(fd), &event)
+			})
 		})
-	})
+	}
 	if err == nil {
 		p.t.totals.parks.Add(1)
 		a.parked.known = true
@@ -123,11 +124,19 @@ const oneShot = 1 << 30 // EPOLLONESHOT, an untyped constant
 
 // wake gives connections a goroutine again.
 func (p *poller) wake(events []syscall.EpollEvent) {
+	var room [maxEvents]*accepted
+	found := room[:0]
+	p.t.mu.Lock()
+	for i := range events {
+		if a := p.t.conns[id(&events[i])]; a != nil {
+			found = append(found, a)
+		}
+	}
+	p.t.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range events {
-		a := p.conns[id(&events[i])]
-		if a != nil && a.state.CompareAndSwap(int32(StateParked), int32(StateIdle)) {
+	for _, a := range found {
+		if a.state.CompareAndSwap(int32(StateParked), int32(StateIdle)) {
 			p.unlink(a)
 			go p.t.resume(a)
 		}
@@ -196,11 +205,10 @@ func (p *poller) insert(a *accepted) {
 // unlink takes a connection out, if it is in. p.mu is held. A deadline that then comes
 // too early finds nothing to do.
 func (p *poller) unlink(a *accepted) {
-	if a.parked.id == 0 {
+	if !a.parked.in {
 		return
 	}
-	delete(p.conns, a.parked.id)
-	a.parked.id = 0
+	a.parked.in = false
 	if a.idleEnd == 0 {
 		return
 	}

@@ -23,6 +23,7 @@ const (
 type block struct {
 	buf  []byte // len(buf) == cap(buf)
 	refs atomic.Int32
+	next *block // in the list of a ring that has it aside
 }
 
 var blockPools [maxBlockShift - minBlockShift + 1]sync.Pool

@@ -16,10 +16,11 @@ import "github.com/hertznet/hertznet/tlsconn"
 // front of it, which over TLS hides a close that was announced. On Windows, over any
 // other net.Conn, and after Close both are false. It may be called from any goroutine.
 func (c *Conn) Probe() (readable, ended bool) {
-	raw := c.raw
-	if t, ok := c.nc.(*tlsconn.Conn); ok {
-		raw = socketOf(t.NetConn())
+	nc := c.nc
+	if t, ok := nc.(*tlsconn.Conn); ok {
+		nc = t.NetConn()
 	}
+	raw := socketOf(nc)
 	if raw == nil {
 		return false, false
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -13,36 +14,78 @@ import (
 // and more, as package internal/poll knows.
 const maxSyscallRead = 1 << 30
 
-// initRaw lets reads wait for the socket's readiness without holding a buffer.
-func (c *Conn) initRaw(s syscall.Conn) {
-	if raw, err := s.SyscallConn(); err == nil {
-		c.raw, c.onRead = raw, c.readReady
+// canReadRaw: reads can wait for a socket's readiness without holding a buffer.
+const canReadRaw = true
+
+// rawReader is what it takes to read from a socket when it is ready. It belongs to the
+// reader's goroutine of one Conn, from the Conn's first read until it is parked, and in
+// between to nobody: it waits in rawReaders and holds nothing of any connection's.
+type rawReader struct {
+	c     *Conn
+	raw   syscall.RawConn       // of c's socket
+	ready func(fd uintptr) bool // r.readReady, made once
+
+	// One read.
+	dst  []byte // where it goes; nil is c's ring
+	need int    // what the ring is asked for
+	got  int
+	err  error
+}
+
+var rawReaders = sync.Pool{New: func() any {
+	r := new(rawReader)
+	r.ready = r.readReady
+	return r
+}}
+
+// takeRaw gets the connection a rawReader.
+func (c *Conn) takeRaw() error {
+	raw, err := c.nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.raw = rawReaders.Get().(*rawReader)
+	c.raw.c, c.raw.raw = c, raw
+	return nil
+}
+
+// dropRaw gives the rawReader back, before the reader's goroutine ends.
+func (c *Conn) dropRaw() {
+	if r := c.raw; r != nil {
+		c.raw, r.c, r.raw, r.err = nil, nil, nil, nil
+		rawReaders.Put(r)
 	}
 }
 
 // readRaw reads once, to p or to the ring. It takes the buffer only when the
 // socket has something to read, and arms the timeout only when it has not.
 func (c *Conn) readRaw(p []byte, need int) (int, error) {
-	c.dst, c.need, c.got, c.gotErr = p, need, 0, nil
-	err := c.raw.Read(c.onRead)
-	c.dst = nil
+	if c.raw == nil {
+		if err := c.takeRaw(); err != nil {
+			return 0, opError("read", c.nc, err)
+		}
+	}
+	r := c.raw
+	r.dst, r.need, r.got, r.err = p, need, 0, nil
+	err := r.raw.Read(r.ready)
+	r.dst = nil
 	if err == nil {
-		err = c.gotErr
+		err = r.err
 	} else if op, ok := err.(*net.OpError); ok {
 		err = op.Err // "raw-read", and without the peer
 	}
 	if err != nil && err != io.EOF {
 		err = opError("read", c.nc, err)
 	}
-	return c.got, err
+	return r.got, err
 }
 
 // readReady is called by the runtime's poller whenever the socket may be
 // readable. It reports whether it is done.
-func (c *Conn) readReady(fd uintptr) bool {
-	p := c.dst
+func (r *rawReader) readReady(fd uintptr) bool {
+	c, p := r.c, r.dst
 	if p == nil {
-		p = c.in.space(c.need)
+		p = c.in.space(r.need)
 	}
 	if len(p) > maxSyscallRead {
 		p = p[:maxSyscallRead]
@@ -51,18 +94,18 @@ func (c *Conn) readReady(fd uintptr) bool {
 		n, err := syscall.Read(int(fd), p)
 		switch {
 		case n > 0:
-			c.got = n
+			r.got = n
 		case err == nil:
-			c.gotErr = io.EOF
+			r.err = io.EOF
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
 			c.in.vacate()
-			if c.gotErr = c.beginRead(); c.gotErr == nil {
+			if r.err = c.beginRead(); r.err == nil {
 				return false
 			}
 		default:
-			c.gotErr = os.NewSyscallError("read", err)
+			r.err = os.NewSyscallError("read", err)
 		}
 		return true
 	}

@@ -29,16 +29,17 @@ const (
 // The zero value is ready for use. All methods belong to the reader's goroutine,
 // except lend, which the writer's goroutine calls.
 type ring struct {
-	r, w   int
-	cur    *block
+	r, w  int
+	cur   *block
+	since int   // bytes added since the last release
+	floor int   // the least that size may shrink to
+	total int64 // bytes ever added
+
 	pinned bool  // a slice of cur was handed out since the last release
-	size   int   // what a new block starts with; follows the sizes of messages
-	since  int   // bytes added since the last release
-	floor  int   // the least that size may shrink to
-	total  int64 // bytes ever added
+	size   int32 // what a new block starts with; follows the sizes of messages
 
 	mu    sync.Mutex // guards cur and aside where they change, for lend
-	aside []*block   // replaced blocks that slices still point into
+	aside *block     // replaced blocks that slices still point into, a list by next
 }
 
 // len returns how many bytes are unread.
@@ -115,7 +116,7 @@ func (g *ring) space(need int) []byte {
 			return g.cur.buf[g.w:]
 		}
 	}
-	g.replace(max(need, 2*unread, g.size, g.floor, minBlockSize))
+	g.replace(max(need, 2*unread, int(g.size), g.floor, minBlockSize))
 	return g.cur.buf[g.w:]
 }
 
@@ -136,7 +137,7 @@ func (g *ring) replace(size int) {
 	g.mu.Lock()
 	g.cur = b
 	if old != nil && g.pinned {
-		g.aside = append(g.aside, old)
+		old.next, g.aside = g.aside, old
 		old = nil
 	}
 	g.mu.Unlock()
@@ -164,15 +165,17 @@ func (g *ring) dropCur() {
 
 // release ends the life of every slice that peek handed out. Unread bytes stay.
 func (g *ring) release() {
-	if g.cur == nil && len(g.aside) == 0 {
+	if g.cur == nil && g.aside == nil {
 		return
 	}
-	if len(g.aside) > 0 {
+	if g.aside != nil {
 		g.mu.Lock()
 		aside := g.aside
-		g.aside = nil // rare enough to be left to the collector
+		g.aside = nil
 		g.mu.Unlock()
-		for _, b := range aside {
+		for aside != nil {
+			b := aside
+			aside, b.next = b.next, nil
 			b.drop()
 		}
 	}
@@ -184,7 +187,7 @@ func (g *ring) release() {
 	default:
 		g.pinned = false
 		// The beginning of a message must not hold what the last one needed [P2].
-		size := max(2*g.len(), g.size, g.floor, minBlockSize)
+		size := max(2*g.len(), int(g.size), g.floor, minBlockSize)
 		if len(g.cur.buf) > maxReadSize && size <= len(g.cur.buf)/4 {
 			g.replace(size)
 		}
@@ -194,12 +197,12 @@ func (g *ring) release() {
 // adapt lets the size of the next block follow the messages': it doubles when
 // one did not fit and halves when three quarters of it were wasted.
 func (g *ring) adapt() {
-	size := max(g.size, minBlockSize)
+	size := max(int(g.size), minBlockSize)
 	switch {
 	case g.since >= size:
-		g.size = min(2*size, maxReadSize)
+		g.size = int32(min(2*size, maxReadSize))
 	case g.since > 0 && g.since <= size/4:
-		g.size = max(size/2, minBlockSize)
+		g.size = int32(max(size/2, minBlockSize))
 	}
 	g.since = 0
 }
@@ -214,7 +217,7 @@ func (g *ring) lend(b []byte) *block {
 		g.cur.refs.Add(1)
 		return g.cur
 	}
-	for _, old := range g.aside {
+	for old := g.aside; old != nil; old = old.next {
 		if old.contains(b) {
 			old.refs.Add(1)
 			return old

@@ -27,7 +27,7 @@ func (m *ringModel) owners(b *block) int {
 	if b == m.g.cur {
 		n++
 	}
-	for _, old := range m.g.aside {
+	for old := m.g.aside; old != nil; old = old.next {
 		if b == old {
 			n++
 		}
@@ -62,7 +62,7 @@ func (m *ringModel) check(op string) {
 			t.Fatalf("after %s the block has %d owners, want %d", op, got, m.owners(g.cur))
 		}
 	}
-	for _, b := range g.aside {
+	for b := g.aside; b != nil; b = b.next {
 		if got := int(b.refs.Load()); got != m.owners(b) {
 			t.Fatalf("after %s a block aside has %d owners, want %d", op, got, m.owners(b))
 		}
@@ -176,7 +176,7 @@ func (m *ringModel) step(d *dice) {
 func (m *ringModel) release() {
 	m.g.release()
 	m.held, m.heldN = nil, 0
-	if len(m.g.aside) > 0 {
+	if m.g.aside != nil {
 		m.t.Fatal("release left blocks aside")
 	}
 	if len(m.unread) == 0 && m.g.cur != nil {

@@ -73,7 +73,7 @@ func (s *server) inState(want ConnState) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
-	for a := range s.conns {
+	for _, a := range s.conns {
 		n += one(a.is(want))
 	}
 	return n

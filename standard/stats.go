@@ -170,7 +170,7 @@ func (t *Transporter) Stats() Stats {
 	defer t.mu.Unlock() // so that one that ends now is either open or not
 	read, written := n.counts.read.Load(), n.counts.written.Load()
 	flushes, saved := n.counts.flushes.Load(), n.counts.saved.Load()
-	for a := range t.conns {
+	for _, a := range t.conns {
 		open[a.state.Load()]++
 		read += a.counts.read.Load()
 		written += a.counts.written.Load()

@@ -125,7 +125,7 @@ func (c *hookConn) SetWriteDeadline(t time.Time) error {
 func TestL6_NoTimerOutlivesItsOperation(t *testing.T) {
 	x, _ := pipePair(t)
 	h := &hookConn{Conn: x}
-	d := &deadline{conn: h, write: true}
+	d := &deadline{conn: ref[net.Conn](h), write: true}
 	d.exact.Store(true)
 	if err := d.begin(); err != nil {
 		t.Fatal(err)

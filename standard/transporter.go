@@ -22,8 +22,10 @@ import (
 // yet: their first request may be on its way.
 const newGrace = 100 * time.Millisecond
 
-// DefaultParkAfter is the default of Transporter.ParkAfter.
-const DefaultParkAfter = time.Second
+// DefaultParkAfter is the default of Transporter.ParkAfter. To park a connection and to
+// resume it costs about as much as a small request, so it should not happen to one that is
+// busy. To linger costs a goroutine, and with Hertz a RequestContext: 16 KiB or so.
+const DefaultParkAfter = 250 * time.Millisecond
 
 // Transporter accepts connections and calls OnData for them: a
 // [network.Transporter]. The zero value listens on a free TCP port. Its fields
@@ -144,10 +146,11 @@ type Transporter struct {
 	stopping atomic.Bool
 	mu       sync.Mutex
 	serving  bool
-	taking   bool         // Serve may have a connection that is not in conns yet
-	listener net.Listener // as it was given
-	closing  net.Listener // the same, closed once
-	conns    map[*accepted]struct{}
+	taking   bool                 // Serve may have a connection that is not in conns yet
+	listener net.Listener         // as it was given
+	closing  net.Listener         // the same, closed once
+	conns    map[uint64]*accepted // those that are open, by id
+	lastID   uint64
 	stopped  chan struct{} // closed when stopping begins
 	drained  chan struct{} // closed when then the last connection is gone
 	config   *tls.Config   // the clone of TLSConfig
@@ -293,7 +296,7 @@ func (t *Transporter) freeSlot() {
 // init makes what both serving and stopping need. t.mu is held.
 func (t *Transporter) init() {
 	if t.stopped == nil {
-		t.conns = make(map[*accepted]struct{})
+		t.conns = make(map[uint64]*accepted)
 		t.stopped = make(chan struct{})
 		t.drained = make(chan struct{})
 	}
@@ -325,7 +328,9 @@ func (t *Transporter) start(nc net.Conn) {
 		t.totals.closed[closedByServer].Add(1)
 	} else {
 		if crowded = !t.enter(nc); !crowded {
-			t.conns[a] = struct{}{}
+			t.lastID++
+			a.id = t.lastID
+			t.conns[a.id] = a
 		}
 	}
 	t.mu.Unlock()
@@ -353,21 +358,17 @@ func (t *Transporter) accept(nc net.Conn) *accepted {
 	t.setKeepAlive(nc)
 	a := &accepted{t: t}
 	if t.config == nil {
-		c := NewConn(nc)
-		a.conn, a.base = c, c
+		a.base = NewConn(nc)
 	} else {
 		tc := tlsconn.Server(nc, t.config)
 		tc.SetHandshakeTimeout(t.handshakeTimeout())
 		c := NewTLSConn(tc)
-		a.conn, a.base, a.tls = c, &c.Conn, c
+		a.base, a.tls = &c.Conn, c
 	}
 	a.base.accepted = a
 	a.base.in.floor = t.ReadBufferSize
-	a.base.maxRead = t.MaxReadBuffer
-	a.base.pace = newPace(t.MinReadRate, t.MinReadGrace)
-	if t.parkAfter() > 0 {
-		a.raw = socketOf(nc)
-	}
+	a.base.rd.pace = newPace(t.MinReadRate, t.MinReadGrace)
+	a.parks = t.parkAfter() > 0 && isStreamSocket(nc)
 	return a
 }
 
@@ -417,7 +418,7 @@ func (t *Transporter) run(a *accepted, f func() (parked bool)) {
 // finish ends a connection. It is called once: by the connection's goroutine, or by
 // whoever closed it while it was parked.
 func (t *Transporter) finish(a *accepted) {
-	a.conn.Close()
+	a.base.Close()
 	a.end()
 	if a.cancel != nil {
 		a.cancel()
@@ -457,7 +458,7 @@ func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
 	_ = a.base.rd.setTimeout(t.ReadTimeout)
 	_ = a.base.wr.setTimeout(t.WriteTimeout)
 	if t.OnConnect != nil {
-		if got := t.OnConnect(a.ctx, a.conn); got != nil {
+		if got := t.OnConnect(a.ctx, a.conn()); got != nil {
 			a.ctx = got
 		}
 	}
@@ -489,9 +490,9 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false // Shutdown was faster
 		}
 		_ = c.rd.setTimeout(t.ReadTimeout)
-		c.pace.limit(true)
+		c.rd.pace.limit(true)
 		before := c.in.taken()
-		if err := t.onData(a.ctx, a.conn); err != nil {
+		if err := t.onData(a.ctx, a.conn()); err != nil {
 			t.quiet("the handler ended the connection", a, err)
 			return false
 		}
@@ -499,7 +500,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false
 		}
 		a.resumed = true
-		c.pace.limit(false)
+		c.rd.pace.limit(false)
 		// What the handler left although it took something may be a message that it
 		// has not looked at. If it took nothing, it waits for more.
 		need := 1
@@ -549,7 +550,7 @@ func (t *Transporter) forget(a *accepted) {
 	defer t.mu.Unlock()
 	t.totals.count(a)
 	t.leave(a.socket())
-	delete(t.conns, a)
+	delete(t.conns, a.id)
 	t.checkDrained()
 }
 
@@ -598,7 +599,7 @@ func (t *Transporter) all() []*accepted {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := make([]*accepted, 0, len(t.conns))
-	for a := range t.conns {
+	for _, a := range t.conns {
 		all = append(all, a)
 	}
 	return all

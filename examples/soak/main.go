@@ -146,7 +146,7 @@ func run(ctx context.Context, duration, every time.Duration, clients int, park t
 		err = errors.Join(err, errors.New("no request was sent"))
 	}
 	if n := total.failures.Load(); n > 0 {
-		err = errors.Join(append([]error{err, fmt.Errorf("%d of %d requests failed; the first:", n, total.requests.Load())}, total.first...)...)
+		err = errors.Join(append([]error{err, fmt.Errorf("%d of %d requests failed, and these are the first", n, total.requests.Load())}, total.first...)...)
 	}
 	return err
 }
