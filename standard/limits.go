@@ -7,6 +7,26 @@ import (
 	"time"
 )
 
+// takeSlot waits until one more connection may be open; false says that there
+// will be none.
+func (t *Transporter) takeSlot() bool {
+	if t.slots == nil || t.RejectOverMaxConns {
+		return true
+	}
+	select {
+	case t.slots <- struct{}{}:
+		return true
+	case <-t.stopped:
+		return false
+	}
+}
+
+func (t *Transporter) freeSlot() {
+	if t.slots != nil {
+		<-t.slots
+	}
+}
+
 // enter counts a connection for its peer's address, and reports whether there is room
 // for it. t.mu is held.
 func (t *Transporter) enter(nc net.Conn) bool {
@@ -45,6 +65,13 @@ func peerOf(nc net.Conn) netip.Addr {
 		}
 	}
 	return ip
+}
+
+// reject closes a connection that is one too many.
+func (t *Transporter) reject(nc net.Conn, why string, limit int) {
+	t.totals.rejected.Add(1)
+	t.rejects.warn(t, why, "remote", nc.RemoteAddr(), "limit", limit)
+	nc.Close()
 }
 
 // logPause is how long a message of one kind is not repeated.

@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +15,6 @@ import (
 	"github.com/hertznet/hertznet/network"
 	"github.com/hertznet/hertznet/tlsconn"
 )
-
-// newGrace is how long a Shutdown lets connections live that have not sent a byte
-// yet: their first request may be on its way.
-const newGrace = 100 * time.Millisecond
 
 // DefaultParkAfter is the default of Transporter.ParkAfter. To park a connection and to
 // resume it costs about as much as a small request, so it should not happen to one that is
@@ -273,26 +267,6 @@ func (t *Transporter) open(onData network.OnData) (err error) {
 	return nil
 }
 
-// takeSlot waits until one more connection may be open; false says that there
-// will be none.
-func (t *Transporter) takeSlot() bool {
-	if t.slots == nil || t.RejectOverMaxConns {
-		return true
-	}
-	select {
-	case t.slots <- struct{}{}:
-		return true
-	case <-t.stopped:
-		return false
-	}
-}
-
-func (t *Transporter) freeSlot() {
-	if t.slots != nil {
-		<-t.slots
-	}
-}
-
 // init makes what both serving and stopping need. t.mu is held.
 func (t *Transporter) init() {
 	if t.stopped == nil {
@@ -346,13 +320,6 @@ func (t *Transporter) start(nc net.Conn) {
 	}
 }
 
-// reject closes a connection that is one too many.
-func (t *Transporter) reject(nc net.Conn, why string, limit int) {
-	t.totals.rejected.Add(1)
-	t.rejects.warn(t, why, "remote", nc.RemoteAddr(), "limit", limit)
-	nc.Close()
-}
-
 // accept wraps nc.
 func (t *Transporter) accept(nc net.Conn) *accepted {
 	t.setKeepAlive(nc)
@@ -380,294 +347,4 @@ func (t *Transporter) handshakeTimeout() time.Duration {
 		return t.ReadTimeout
 	}
 	return DefaultHandshakeTimeout
-}
-
-// serve is the first part of a connection's life, until it is parked or ends.
-func (t *Transporter) serve(a *accepted, nc net.Conn) {
-	t.run(a, func() (parked bool) { return t.greet(a, nc) && t.loop(a, StateNew) })
-}
-
-// resume goes on with a connection that was parked.
-func (t *Transporter) resume(a *accepted) {
-	t.totals.resumes.Add(1)
-	t.run(a, func() (parked bool) {
-		if parked, err := t.await(a, 1, false); parked || err != nil {
-			t.quiet("no more to read", a, err)
-			return parked
-		}
-		return t.loop(a, StateIdle)
-	})
-}
-
-// run finishes the connection after f, unless that has parked it.
-func (t *Transporter) run(a *accepted, f func() (parked bool)) {
-	parked := false
-	defer func() {
-		if p := recover(); p != nil {
-			t.totals.panics.Add(1)
-			t.log().Error("a handler panicked; its connection is closed",
-				"remote", a.base.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
-		}
-		if !parked {
-			t.finish(a)
-		}
-	}()
-	parked = f()
-}
-
-// finish ends a connection. It is called once: by the connection's goroutine, or by
-// whoever closed it while it was parked.
-func (t *Transporter) finish(a *accepted) {
-	a.base.Close()
-	a.end()
-	if a.cancel != nil {
-		a.cancel()
-	}
-	a.state.Store(int32(StateClosed))
-	a.tell(StateClosed)
-	t.forget(a)
-}
-
-// greet does what comes before the first byte, and reports whether it went well.
-func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
-	a.tell(StateNew)
-	a.ctx = context.Background()
-	if t.OnAccept != nil {
-		if got := t.OnAccept(nc); got != nil {
-			a.ctx = got
-		}
-		if isClosed(nc) {
-			return false
-		}
-	}
-	if a.tls != nil {
-		a.change(StateNew, StateHandshaking)
-		if err := a.tls.Handshake(); err != nil {
-			t.totals.handshakeErrors.Add(1)
-			a.failed(err)
-			if t.OnHandshakeError != nil {
-				t.OnHandshakeError(nc, err)
-			}
-			t.quiet("TLS handshake failed", a, err)
-			return false
-		}
-		t.totals.handshakes.Add(1)
-		a.change(StateHandshaking, StateNew)
-	}
-	// Nothing is blocked yet, so these cannot fail.
-	_ = a.base.rd.setTimeout(t.ReadTimeout)
-	_ = a.base.wr.setTimeout(t.WriteTimeout)
-	if t.OnConnect != nil {
-		if got := t.OnConnect(a.ctx, a.conn()); got != nil {
-			a.ctx = got
-		}
-	}
-	if t.watch != nil {
-		ctx, cancel := context.WithCancel(a.ctx)
-		if remove := t.watch.add(nc, cancel); remove == nil {
-			cancel()
-		} else {
-			a.ctx, a.cancel = ctx, func() {
-				cancel()
-				remove()
-			}
-		}
-	}
-	if err := a.base.fill(1); err != nil {
-		t.quiet("no more to read", a, err)
-		return false
-	}
-	return true
-}
-
-// loop calls onData for what has come, as often as there is more, and reports
-// whether the connection was parked in the end.
-func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
-	c := a.base
-	for {
-		if state != StateActive && !a.change(state, StateActive) {
-			a.because(closedByServer)
-			return false // Shutdown was faster
-		}
-		_ = c.rd.setTimeout(t.ReadTimeout)
-		c.rd.pace.limit(true)
-		before := c.in.taken()
-		if err := t.onData(a.ctx, a.conn()); err != nil {
-			t.quiet("the handler ended the connection", a, err)
-			return false
-		}
-		if c.closed.Load() {
-			return false
-		}
-		a.resumed = true
-		c.rd.pace.limit(false)
-		// What the handler left although it took something may be a message that it
-		// has not looked at. If it took nothing, it waits for more.
-		need := 1
-		if c.in.taken() == before {
-			need = c.in.len() + 1
-		}
-		waited := a.is(StateIdle)
-		if c.in.len() >= need {
-			// Shutdown must not take it for idle.
-			a.change(StateIdle, StateActive)
-			a.change(StateHijacked, StateActive)
-			state = StateActive
-			continue
-		}
-		if !waited && !a.change(StateActive, StateIdle) {
-			a.change(StateHijacked, StateIdle)
-		}
-		state = StateIdle
-		if t.stopping.Load() && !a.unread() {
-			a.because(closedByServer)
-			return false
-		}
-		if parked, err := t.await(a, need, waited); parked || err != nil {
-			t.quiet("no more to read", a, err)
-			return parked
-		}
-	}
-}
-
-// isClosed reports whether a hook has closed nc, which has no deadline yet.
-func isClosed(nc net.Conn) bool {
-	err := nc.SetDeadline(time.Time{})
-	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
-}
-
-// quiet logs the end of a connection that peers bring about every day.
-func (t *Transporter) quiet(msg string, a *accepted, err error) {
-	if err == nil || err == io.EOF {
-		return
-	}
-	t.log().Debug(msg, "remote", a.base.RemoteAddr(), "error", err)
-}
-
-func (t *Transporter) forget(a *accepted) {
-	t.freeSlot()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.totals.count(a)
-	t.leave(a.socket())
-	delete(t.conns, a.id)
-	t.checkDrained()
-}
-
-// endTaking has connections that come from now on closed. One that was accepted while
-// Shutdown began has a request on its way, and nobody else to serve it [S16].
-func (t *Transporter) endTaking() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.taking = false
-	t.checkDrained()
-}
-
-// checkDrained notes when the last connection is gone. t.mu is held.
-func (t *Transporter) checkDrained() {
-	if !t.stopping.Load() || t.taking || len(t.conns) > 0 {
-		return
-	}
-	select {
-	case <-t.drained:
-	default:
-		close(t.drained)
-		t.parking.close()
-	}
-}
-
-// stop ends accepting. It may be called before serving and any number of times.
-func (t *Transporter) stop() error {
-	t.mu.Lock()
-	t.init()
-	if t.stopping.Swap(true) {
-		t.mu.Unlock()
-		return nil
-	}
-	close(t.stopped)
-	t.checkDrained()
-	ln := t.closing
-	t.mu.Unlock()
-	if ln == nil {
-		return nil
-	}
-	return ln.Close() // without the lock: it may be a listener that calls back, or waits
-}
-
-// all returns the connections that there are now.
-func (t *Transporter) all() []*accepted {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := make([]*accepted, 0, len(t.conns))
-	for _, a := range t.conns {
-		all = append(all, a)
-	}
-	return all
-}
-
-// closeEach closes connections, each by f. One over TLS may take its time to say
-// close_notify to a peer that does not read, and the next need not wait for it.
-func (t *Transporter) closeEach(f func(*accepted)) {
-	var wg sync.WaitGroup
-	for _, a := range t.all() {
-		if a.base.socket {
-			f(a)
-		} else {
-			wg.Go(func() { f(a) })
-		}
-	}
-	wg.Wait()
-}
-
-// closeIn closes the connections that are in one of the states.
-func (t *Transporter) closeIn(states ...ConnState) {
-	t.closeEach(func(a *accepted) { a.closeIf(states...) })
-}
-
-// closeAll closes every connection, whatever it does.
-func (t *Transporter) closeAll() {
-	t.endTaking()
-	t.closeEach(func(a *accepted) {
-		was := ConnState(a.state.Swap(int32(StateClosed)))
-		a.because(closedByServer)
-		a.closed(was)
-		a.cut()
-	})
-}
-
-// Close ends accepting and closes every connection, at once. It may be called
-// before, during and after serving, and again [S5].
-func (t *Transporter) Close() error {
-	err := t.stop()
-	t.closeAll()
-	return err
-}
-
-// Shutdown ends accepting, closes idle connections at once, those that have not
-// sent a byte after a moment, and waits for the active ones to end. An idle one whose
-// next message has begun to arrive is active. When ctx ends first it closes what is
-// left and returns exactly ctx.Err() [S6, S7]. It may be called before serving, more
-// than once, and concurrently [S8].
-func (t *Transporter) Shutdown(ctx context.Context) error {
-	err := t.stop()
-	t.closeIn(StateIdle, StateParked)
-	grace := time.NewTicker(newGrace)
-	defer grace.Stop()
-	for {
-		select {
-		case <-t.drained:
-			return err
-		default:
-		}
-		select {
-		case <-t.drained:
-			return err
-		case <-grace.C:
-			t.endTaking() // of a listener whose Accept does not end by its Close
-			t.closeIn(StateNew, StateHandshaking, StateIdle, StateParked)
-		case <-ctx.Done():
-			t.closeAll()
-			return ctx.Err()
-		}
-	}
 }
