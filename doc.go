@@ -63,8 +63,8 @@
 //
 // # Idle connections
 //
-// On Linux a connection that has waited for its next request for
-// [standard.DefaultParkAfter] is parked: it gives up its goroutine, its buffer and
+// On Linux a connection that has waited for its next request for a while, a second at
+// most, is parked: it gives up its goroutine, its buffer and
 // Hertz's RequestContext, and gets them again when a byte comes. The time that it waits
 // counts towards IdleTimeout as ever. With tracers none is parked, since Hertz would
 // tell them of each last request twice. The field ParkAfter changes it or turns it off.

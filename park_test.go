@@ -196,12 +196,12 @@ func TestParkedIdleTimeout(t *testing.T) {
 	})
 }
 
-// With an IdleTimeout of no more than ParkAfter nothing is parked, and the connection
-// is closed as ever.
-func TestIdleTimeoutBeforeParkAfter(t *testing.T) {
+// With an IdleTimeout that ends before a connection would be parked nothing is, and the
+// connection is closed as ever.
+func TestIdleTimeoutBeforeParking(t *testing.T) {
 	t.Parallel()
 	for _, idle := range []time.Duration{20 * time.Millisecond, 50 * time.Millisecond} {
-		s := runPark(t, tcpMode, 50*time.Millisecond, func(h *server.Hertz) { h.GET("/", text("")) }, server.WithIdleTimeout(idle))
+		s := runPark(t, tcpMode, 64*50*time.Millisecond, func(h *server.Hertz) { h.GET("/", text("")) }, server.WithIdleTimeout(idle))
 		c := s.raw(t)
 		c.get("/")
 		c.atEnd()

@@ -123,8 +123,12 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 	conn := newServerConn(c, t.options.IdleTimeout, cancel)
 	s := conn.server()
 	if cancel == nil {
-		// Else the context would end here, for work that a handler has left behind.
-		s.after = t.parkAfter()
+		// Else the context would end here, for work that a handler has left behind. And with
+		// tracers Hertz calls their Finish once more for the last request when it stops
+		// waiting (pkg/protocol/http1/server.go).
+		if len(t.options.Tracers) == 0 {
+			s.after = s.ParkAfter()
+		}
 	}
 	if c, ok := c.(*standard.TLSConn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 		c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
@@ -140,20 +144,6 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 		conn.Close() // the engine has logged the error, and closed too
 	}
 	return nil
-}
-
-// parkAfter returns how long Hertz waits for a next request before the connection is
-// parked, 0 for ever.
-func (t *transporter) parkAfter() time.Duration {
-	switch {
-	case len(t.options.Tracers) > 0:
-		// When Hertz stops waiting, it calls the tracers' Finish once more for the last
-		// request (pkg/protocol/http1/server.go).
-		return 0
-	case t.std.ParkAfter == 0:
-		return standard.DefaultParkAfter
-	}
-	return t.std.ParkAfter
 }
 
 // Close implements network.Transporter: at once.

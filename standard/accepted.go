@@ -50,10 +50,12 @@ type accepted struct {
 	waited atomic.Int32 // the reason why it would end now, if a read has timed out
 
 	// The goroutine's, or the poller's while the connection is parked.
-	resumed bool // OnData has been called before
-	parks   bool // its socket is one that the poller can wait for
-	parked  parking
-	idleEnd int64 // the moment until which a parked connection may be idle; 0 is for ever
+	resumed  bool // OnData has been called before
+	known    bool // its socket is in the epoll instance
+	parks    bool // its socket is one that the poller can wait for
+	parked   parking
+	patient  bool  // the last message that it was parked for came within ParkAfter
+	idleFrom int64 // the moment at which the idle time began; 0 if it has not, or is short
 }
 
 // conn returns what OnData gets.

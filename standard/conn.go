@@ -91,8 +91,8 @@ func (c *Conn) init(nc net.Conn) {
 	}
 	// Some conns end for good at a timeout, so theirs must not fire early. That
 	// of a read is harmless to TLS once the handshake is complete, see readTo.
-	c.wr.exact.Store(true)
-	c.rd.exact.Store(true)
+	c.wr.mark(timerExact, true)
+	c.rd.mark(timerExact, true)
 	_, c.overTLS = nc.(*tlsconn.Conn)
 }
 
@@ -282,7 +282,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 		case n > 0:
 			if c.overTLS {
 				c.overTLS = false
-				c.rd.exact.Store(false)
+				c.rd.mark(timerExact, false)
 			}
 			if err != nil && !isTimeout(err) {
 				c.readErr = err // the data first [F2, F3]

@@ -41,16 +41,31 @@ type deadline struct {
 
 	mu    sync.Mutex // serializes changes of armed and start
 	write bool
-	// exact says that a timer that fires too early does harm: a TLS connection
+	flags atomic.Uint32
+}
+
+// What is so of a deadline.
+const (
+	// timerExact says that a timer that fires too early does harm: a TLS connection
 	// cannot go on after a write or a handshake that timed out [L6]. Such a timer
 	// is always set to the very moment, and lifted after the operation, for the
 	// conn beneath may write by itself later: TLS answers a key update in a read.
-	exact   atomic.Bool
-	waiting atomic.Bool // an operation is running that may block
-	shaking atomic.Bool // a TLS handshake is running, perhaps beside one
-	// late says that a timer was replaced which had fired already: the operation
+	timerExact uint32 = 1 << iota
+	opWaiting         // an operation is running that may block
+	tlsShaking        // a TLS handshake is running, perhaps beside one
+	// timerLate says that a timer was replaced which had fired already: the operation
 	// may be about to report it.
-	late atomic.Bool
+	timerLate
+)
+
+func (d *deadline) is(flag uint32) bool { return d.flags.Load()&flag != 0 }
+
+func (d *deadline) mark(flag uint32, on bool) {
+	if on {
+		d.flags.Or(flag)
+	} else {
+		d.flags.And(^flag)
+	}
 }
 
 // setTimeout limits every operation to t; t <= 0 lifts the limit. An operation
@@ -68,13 +83,13 @@ func (d *deadline) setTimeout(t time.Duration) error {
 	d.limit.Store(limit) // together with start, for expired
 	d.start = moment()
 	err := d.arm()
-	if d.exact.Load() && limit >= 0 && !d.busy() && d.armed.Load() != 0 {
+	if d.is(timerExact) && limit >= 0 && !d.busy() && d.armed.Load() != 0 {
 		_ = d.set(0) // the operation has just ended, and end found nothing to lift
 	}
 	return unlessEnded(err)
 }
 
-func (d *deadline) busy() bool { return d.waiting.Load() || d.shaking.Load() }
+func (d *deadline) busy() bool { return d.is(opWaiting | tlsShaking) }
 
 // setDeadline limits operations, a blocked one included, to the moment t; the
 // zero time lifts the limit.
@@ -95,12 +110,12 @@ func (d *deadline) setDeadline(t time.Time) error {
 // begin is called by an operation that may block, before it does. Calling it
 // again during the same operation does nothing: the limit holds for the whole.
 func (d *deadline) begin() error {
-	if d.waiting.Load() {
+	if d.is(opWaiting) {
 		return nil
 	}
-	d.waiting.Store(true)
-	if d.late.Load() {
-		d.late.Store(false)
+	d.mark(opWaiting, true)
+	if d.is(timerLate) {
+		d.mark(timerLate, false)
 	}
 	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.pace.limits()
 	if limit == 0 && armed == 0 && bound == 0 {
@@ -122,11 +137,11 @@ func (d *deadline) begin() error {
 
 // end ends the operation.
 func (d *deadline) end() {
-	if !d.waiting.Load() {
+	if !d.is(opWaiting) {
 		return
 	}
-	d.waiting.Store(false)
-	if !d.exact.Load() || d.armed.Load() == 0 {
+	d.mark(opWaiting, false)
+	if !d.is(timerExact) || d.armed.Load() == 0 {
 		return
 	}
 	d.mu.Lock()
@@ -139,10 +154,10 @@ func (d *deadline) end() {
 // beginShake limits a handshake, which may run beside an operation in the same
 // direction: then that one's limit holds for both, and is left alone.
 func (d *deadline) beginShake() error {
-	d.shaking.Store(true)
+	d.mark(tlsShaking, true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waiting.Load() {
+	if d.is(opWaiting) {
 		return nil
 	}
 	d.start = moment()
@@ -151,10 +166,10 @@ func (d *deadline) beginShake() error {
 
 // endShake lifts what beginShake set, unless it is needed.
 func (d *deadline) endShake() {
-	d.shaking.Store(false)
+	d.mark(tlsShaking, false)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.waiting.Load() && d.limit.Load() >= 0 && d.armed.Load() != 0 {
+	if !d.is(opWaiting) && d.limit.Load() >= 0 && d.armed.Load() != 0 {
 		_ = d.set(0) // fails only on a conn that has ended
 	}
 }
@@ -166,19 +181,19 @@ func (d *deadline) expired() (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := moment()
-	if !d.waiting.Load() {
-		d.waiting.Store(true)
+	if !d.is(opWaiting) {
+		d.mark(opWaiting, true)
 		d.start = now
 	}
 	due, armed := d.due(), d.armed.Load()
 	if due != 0 && now >= due {
 		return true, nil
 	}
-	if !d.late.Load() && (armed == 0 || armed > now+int64(time.Millisecond)) {
+	if !d.is(timerLate) && (armed == 0 || armed > now+int64(time.Millisecond)) {
 		return true, nil // not our timer: the conn beneath has reasons of its own
 	}
 	err := d.set(due)
-	d.late.Store(false)
+	d.mark(timerLate, false)
 	return false, unlessEnded(err)
 }
 
@@ -202,7 +217,7 @@ func (d *deadline) due() int64 {
 // arm sets the timer beneath unless what is set serves. d.mu is held.
 func (d *deadline) arm() error {
 	due, armed := d.due(), d.armed.Load()
-	if due == armed || !d.exact.Load() && (due == 0 || armed != 0 && armed < due) {
+	if due == armed || !d.is(timerExact) && (due == 0 || armed != 0 && armed < due) {
 		return nil
 	}
 	return d.set(due)
@@ -211,7 +226,7 @@ func (d *deadline) arm() error {
 // set sets the timer beneath to the moment at. d.mu is held.
 func (d *deadline) set(at int64) error {
 	if was := d.armed.Load(); was != 0 && was <= moment() {
-		d.late.Store(true)
+		d.mark(timerLate, true)
 	}
 	var t time.Time
 	if at != 0 {

@@ -46,7 +46,7 @@ func (c *timerConn) get(i int) (time.Time, int) {
 func newDeadline(exact bool) (*deadline, *timerConn) {
 	c := new(timerConn)
 	d := &deadline{conn: ref[net.Conn](c)}
-	d.exact.Store(exact)
+	d.mark(timerExact, exact)
 	return d, c
 }
 

@@ -252,7 +252,7 @@ func inside(t testing.TB, d *deadline, f func() error) <-chan error {
 	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- f() }()
-	for start := time.Now(); !d.waiting.Load() && len(ended) == 0; time.Sleep(100 * time.Microsecond) {
+	for start := time.Now(); !d.is(opWaiting) && len(ended) == 0; time.Sleep(100 * time.Microsecond) {
 		if time.Since(start) > late {
 			t.Fatal("the operation does not wait")
 		}

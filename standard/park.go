@@ -55,12 +55,41 @@ func (l *parkingLot) close() {
 	}
 }
 
+// impatience is which part of ParkAfter a connection waits for as a rule.
+const impatience = 64
+
 // parkAfter returns ParkAfter with its default, 0 for never.
 func (t *Transporter) parkAfter() time.Duration {
 	if t.ParkAfter == 0 {
 		return DefaultParkAfter
 	}
 	return max(t.ParkAfter, 0)
+}
+
+// patience returns for how long an idle connection waits in its goroutine, 0 for as
+// long as it is idle. To wait for all of ParkAfter pays if the next message then comes,
+// which a connection of which the last did is thought likely to do again.
+func (a *accepted) patience() time.Duration {
+	after := a.t.parkAfter()
+	switch {
+	case !a.parks || after == 0:
+		return 0
+	case a.patient:
+		return after
+	}
+	return max(after/impatience, 1)
+}
+
+// ParkAfter returns for how long the connection should wait when it is idle, before
+// OnData returns and the Transporter parks it: [Transporter.ParkAfter] if it had to be
+// resumed sooner than that last time, else a 64th of it. 0 is for ever: nobody would
+// park it. It changes only when the connection is resumed, and belongs to the reader's
+// goroutine.
+func (c *Conn) ParkAfter() time.Duration {
+	if c.accepted == nil {
+		return 0
+	}
+	return c.accepted.patience()
 }
 
 // socket returns what lies beneath, without TLS.
@@ -88,7 +117,7 @@ func socketOf(nc net.Conn) syscall.RawConn {
 // await waits for an idle connection's next message, of which need bytes must be
 // unread, or parks the connection. waited says that it has lingered already.
 func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, err error) {
-	c, after := a.base, t.parkAfter()
+	c, after := a.base, a.patience()
 	if waited {
 		a.beginIdle(after)
 		if a.tls != nil {
@@ -109,9 +138,9 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 			can = false
 		}
 		limit := t.IdleTimeout
-		if a.idleEnd != 0 {
+		if limit > 0 && a.idleFrom != 0 {
 			// After the end a nanosecond is left, for 0 would be no limit.
-			limit = time.Duration(max(a.idleEnd-moment(), 1))
+			limit = time.Duration(max(a.idleEnd()-moment(), 1))
 		}
 		linger := can && (limit <= 0 || after < limit)
 		if linger {
@@ -120,7 +149,7 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 		_ = c.rd.setTimeout(limit)
 		err := c.fill(need)
 		if err == nil {
-			a.idleEnd = 0
+			a.endIdle()
 			return false, nil
 		}
 		// Over TLS a read that ended so proves that no record waits inside of it.
@@ -132,14 +161,26 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 	}
 }
 
-// beginIdle notes when the idle time ends, of which some has passed. It is noted
+// beginIdle notes when the idle time began, of which some has passed. It is noted
 // once: bytes that are no message, such as a part of a TLS record, wake a
 // connection and prolong nothing.
 func (a *accepted) beginIdle(passed time.Duration) {
-	if idle := a.t.IdleTimeout; idle > 0 && a.idleEnd == 0 {
-		a.idleEnd = moment() + max(int64(idle-passed), 1)
+	if a.idleFrom == 0 {
+		a.idleFrom = moment() - int64(passed)
 	}
 }
+
+// endIdle is called when a message has come.
+func (a *accepted) endIdle() {
+	if a.idleFrom != 0 {
+		a.patient = moment()-a.idleFrom <= int64(a.t.parkAfter())
+		a.idleFrom = 0
+	}
+}
+
+// idleEnd returns the moment at which the idle time ends that began at idleFrom, if
+// there is an IdleTimeout.
+func (a *accepted) idleEnd() int64 { return a.idleFrom + int64(a.t.IdleTimeout) }
 
 // expire closes a connection whose idle time ended while it was parked. The caller
 // has made it closed.

@@ -89,6 +89,32 @@ func TestParkAndResume(t *testing.T) {
 	}
 }
 
+// A connection waits for all of ParkAfter if it had to be resumed within that time, and for
+// a small part of it otherwise.
+func TestParkAfterFollowsTheLastIdleTime(t *testing.T) {
+	const parkAfter = 800 * time.Millisecond
+	s := serve(t, &Transporter{ParkAfter: parkAfter}, echoByte)
+	c := dialServer(t, s)
+	// ask has an answer and tells for how long the connection then is not parked.
+	ask := func() time.Duration {
+		t.Helper()
+		askByte(t, c, 'x')
+		start := time.Now()
+		settles(t, "parked connections", 1, s.parked)
+		return time.Since(start)
+	}
+	if got := ask(); got >= parkAfter {
+		t.Errorf("a new connection was parked after %v, want ParkAfter/64 = %v", got, parkAfter/impatience)
+	}
+	if got := ask(); got < parkAfter*3/4 { // at once after it was parked
+		t.Errorf("a connection that was resumed soon was parked after %v, want ParkAfter = %v", got, parkAfter)
+	}
+	time.Sleep(parkAfter / 4) // so that its idle time is longer than ParkAfter
+	if got := ask(); got >= parkAfter {
+		t.Errorf("a connection that was resumed late was parked after %v, want ParkAfter/64 = %v", got, parkAfter/impatience)
+	}
+}
+
 // S20: the idle time of a parked connection ends when it should, not when the next one's
 // does.
 func TestS20_IdleTimeoutWhileParked(t *testing.T) {

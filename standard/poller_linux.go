@@ -17,18 +17,14 @@ type poller struct {
 	raw   syscall.RawConn // of epoll
 
 	mu sync.Mutex
-	// Those that may not be idle for ever, by the end of their time. As a rule it is the
-	// one that comes last that may stay longest, so a list needs no search.
+	// Those that are parked if they may not be idle for ever, by the end of their time. As a
+	// rule it is the one that comes last that may stay longest, so a list needs no search.
 	first, last *accepted
 	closed      bool
 }
 
-// parking is a connection's place in the poller. p.mu guards it.
-type parking struct {
-	prev, next *accepted
-	in         bool // it is parked
-	known      bool // its socket is in the epoll instance
-}
+// parking is a connection's place in the list, if it is in. The poller's mu guards it.
+type parking struct{ prev, next *accepted }
 
 // maxEvents is how many connections one system call can wake.
 const maxEvents = 128
@@ -92,14 +88,13 @@ func (p *poller) park(a *accepted) bool {
 	if p.closed || !a.state.CompareAndSwap(int32(StateIdle), int32(StateParked)) {
 		return false
 	}
-	a.parked.in = true
 	p.insert(a)
 	// One event, and then none until the socket is armed again. Bytes that have come
 	// already are an event, too.
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | oneShot}
 	setID(&event, a.id)
 	op := syscall.EPOLL_CTL_ADD
-	if a.parked.known {
+	if a.known {
 		op = syscall.EPOLL_CTL_MOD
 	}
 	err := os.ErrClosed
@@ -112,7 +107,7 @@ func (p *poller) park(a *accepted) bool {
 	}
 	if err == nil {
 		p.t.totals.parks.Add(1)
-		a.parked.known = true
+		a.known = true
 		return true
 	}
 	p.unlink(a)
@@ -148,7 +143,7 @@ func (p *poller) expire() {
 	var over []*accepted
 	p.mu.Lock()
 	now := moment()
-	for p.first != nil && p.first.idleEnd <= now {
+	for p.first != nil && p.first.idleEnd() <= now {
 		a := p.first
 		p.unlink(a)
 		if a.state.CompareAndSwap(int32(StateParked), int32(StateClosed)) {
@@ -179,11 +174,11 @@ func (p *poller) close() {
 
 // insert puts a connection in its place in the list. p.mu is held.
 func (p *poller) insert(a *accepted) {
-	if a.idleEnd == 0 {
+	if p.t.IdleTimeout <= 0 {
 		return
 	}
 	after := p.last
-	for after != nil && after.idleEnd > a.idleEnd {
+	for after != nil && after.idleFrom > a.idleFrom {
 		after = after.parked.prev
 	}
 	a.parked.prev = after
@@ -202,14 +197,10 @@ func (p *poller) insert(a *accepted) {
 	}
 }
 
-// unlink takes a connection out, if it is in. p.mu is held. A deadline that then comes
-// too early finds nothing to do.
+// unlink takes a connection out of the list, if it is in. p.mu is held. A deadline that
+// then comes too early finds nothing to do.
 func (p *poller) unlink(a *accepted) {
-	if !a.parked.in {
-		return
-	}
-	a.parked.in = false
-	if a.idleEnd == 0 {
+	if a.parked.prev == nil && p.first != a {
 		return
 	}
 	if prev := a.parked.prev; prev != nil {
@@ -229,7 +220,7 @@ func (p *poller) unlink(a *accepted) {
 func (p *poller) arm() {
 	var at time.Time
 	if p.first != nil {
-		at = epoch.Add(time.Duration(p.first.idleEnd))
+		at = epoch.Add(time.Duration(p.first.idleEnd()))
 	}
 	_ = p.epoll.SetReadDeadline(at) // it fails only when closed
 }

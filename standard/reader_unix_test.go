@@ -20,7 +20,7 @@ func TestP3_WaitingHoldsNoBlock(t *testing.T) {
 						_, _ = op.do(c, 1)
 					}()
 					settles(t, "operations that wait", 1, func() int {
-						if c.rd.waiting.Load() {
+						if c.rd.is(opWaiting) {
 							return 1
 						}
 						return 0

@@ -54,11 +54,11 @@ func (c *TLSConn) Handshake() error {
 	if err == nil {
 		err = c.tls.Handshake()
 	}
-	c.rd.shaking.Store(false) // its timer may stay: reads bear one that fires too early
+	c.rd.mark(tlsShaking, false) // its timer may stay: reads bear one that fires too early
 	c.wr.endShake()
 	switch {
 	case err == nil:
-		c.rd.exact.Store(false)
+		c.rd.mark(timerExact, false)
 		c.complete.Store(true)
 	case c.closed.Load():
 		err = c.closedError("handshake")

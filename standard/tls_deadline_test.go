@@ -126,14 +126,14 @@ func TestL6_NoTimerOutlivesItsOperation(t *testing.T) {
 	x, _ := pipePair(t)
 	h := &hookConn{Conn: x}
 	d := &deadline{conn: ref[net.Conn](h), write: true}
-	d.exact.Store(true)
+	d.mark(timerExact, true)
 	if err := d.begin(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	h.hook = func() {
 		// end needs the lock that the setter holds; it ends right after it.
-		d.waiting.Store(false)
+		d.mark(opWaiting, false)
 		close(ended)
 	}
 	_ = d.setTimeout(time.Minute)

@@ -146,7 +146,7 @@ func TestT4_HandshakeLeavesTheLimitsOfOthersAlone(t *testing.T) {
 func TestT4_HandshakeLiftsItsOwnTimerOnly(t *testing.T) {
 	newDeadline := func() *deadline {
 		d := &deadline{conn: ref[net.Conn](new(scriptConn)), write: true}
-		d.exact.Store(true)
+		d.mark(timerExact, true)
 		if err := d.setTimeout(time.Hour); err != nil {
 			t.Fatal(err)
 		}

@@ -17,9 +17,9 @@ import (
 )
 
 // DefaultParkAfter is the default of Transporter.ParkAfter. To park a connection and to
-// resume it costs about as much as a small request, so it should not happen to one that is
-// busy. To linger costs a goroutine, and with Hertz a RequestContext: 16 KiB or so.
-const DefaultParkAfter = 250 * time.Millisecond
+// resume it costs a few times as much as a small request, so it should not happen to one
+// that is busy. To wait costs a goroutine, and with Hertz a RequestContext: 13 KiB or so.
+const DefaultParkAfter = time.Second
 
 // Transporter accepts connections and calls OnData for them: a
 // [network.Transporter]. The zero value listens on a free TCP port. Its fields
@@ -57,11 +57,13 @@ type Transporter struct {
 	// less: no limit.
 	IdleTimeout time.Duration
 
-	// ParkAfter is for how long an idle connection keeps its goroutine. Then it is
-	// parked: it waits for its next byte, or for the end of IdleTimeout, in one
+	// ParkAfter is for how long an idle connection keeps its goroutine, at most. Then
+	// it is parked: it waits for its next byte, or for the end of IdleTimeout, in one
 	// epoll instance that all connections share, and costs neither a stack nor a
-	// buffer. The next byte calls OnData again, in a new goroutine. Zero is
-	// DefaultParkAfter, less than zero is never. Connections of package net, TCP
+	// buffer. The next byte calls OnData again, in a new goroutine. A connection that
+	// is new, or that was idle for longer than ParkAfter when it was parked last, is
+	// parked after a 64th of ParkAfter already, since it is not likely to be busy.
+	// Zero is DefaultParkAfter, less than zero is never. Connections of package net, TCP
 	// or unix, can be parked, with TLS or without, on Linux; others, and
 	// elsewhere, wait in their goroutine.
 	ParkAfter time.Duration
