@@ -4,7 +4,7 @@
 //	go run ./examples/soak -for 1h
 //
 // prints a line every few seconds and ends with a status other than 0 if an answer was
-// wrong or missing, or if goroutines or descriptors are left when all clients have gone.
+// wrong or missing, or if goroutines, descriptors or buffers are left when all clients have gone.
 // Server and clients are one process: each connection counts two descriptors.
 //
 // server.go has the server, peers.go what the clients do.
@@ -26,6 +26,7 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/common/hlog"
 
+	"github.com/hertznet/hertznet/standard"
 	"github.com/hertznet/hertznet/tlsconn"
 )
 
@@ -108,7 +109,7 @@ func run(ctx context.Context, duration, every time.Duration, clients int, park t
 		time.Sleep(5 * park) // so that it is parked for certain, where that is possible
 		p.close()
 	}
-	before, ok := settle(states, resources{goroutines: 1 << 30, descriptors: 1 << 30})
+	before, ok := settle(states, resources{goroutines: 1 << 30, descriptors: 1 << 30, pool: 1 << 50})
 	if !ok {
 		return fmt.Errorf("connections stay open: %v", before)
 	}
@@ -155,16 +156,19 @@ func run(ctx context.Context, duration, every time.Duration, clients int, park t
 type resources struct {
 	goroutines, descriptors int // descriptors is 0 where they cannot be counted
 	heap                    uint64
+	pool                    int64 // bytes of read and write buffers, also of those that wait in pools
 }
 
 func (r resources) String() string {
-	return fmt.Sprintf("%d goroutines  %d descriptors  %.1f MiB heap", r.goroutines, r.descriptors, float64(r.heap)/(1<<20))
+	return fmt.Sprintf("%d goroutines  %d descriptors  %.1f MiB heap  %d KiB buffers",
+		r.goroutines, r.descriptors, float64(r.heap)/(1<<20), r.pool>>10)
 }
 
 func measure() (r resources) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	r.goroutines, r.heap = runtime.NumGoroutine(), m.HeapInuse
+	r.pool = new(standard.Transporter).Stats().PoolBytes // it is that of the process
 	for _, dir := range []string{"/proc/self/fd", "/dev/fd"} {
 		if entries, err := os.ReadDir(dir); err == nil {
 			r.descriptors = len(entries)
@@ -175,12 +179,14 @@ func measure() (r resources) {
 }
 
 // settle waits until no connection is open and no more is held than limit says, for
-// longer than the server waits for a peer that has not closed.
+// longer than the server waits for a peer that has not closed. Buffers that are in nobody's
+// hands are collected, so one that was not given back stays in the figure.
 func settle(states *states, limit resources) (r resources, ok bool) {
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		runtime.GC()
 		open, _ := states.count()
 		r = measure()
-		if open == 0 && r.goroutines <= limit.goroutines && r.descriptors <= limit.descriptors {
+		if open == 0 && r.pool <= limit.pool && r.goroutines <= limit.goroutines && r.descriptors <= limit.descriptors {
 			return r, true
 		}
 	}
