@@ -104,21 +104,47 @@ func (a *accepted) unread() bool {
 	return ok && isStreamSocket(nc) && unread(s)
 }
 
-// closeIf closes the connection if it is in one of the states and no message is
-// arriving on it. One that changes from one of them to another at this moment is not
-// missed.
-func (a *accepted) closeIf(states ...ConnState) {
+// dismiss ends the connection if it is in one of the states and no message is arriving
+// on it. One that changes from one of them to another at this moment is not missed.
+//
+// Where a goroutine waits for a message, only that goroutine knows whether it has just
+// read one. So it is interrupted at first, and closed if it still waits the next time.
+func (a *accepted) dismiss(states ...ConnState) {
 	for {
-		s := a.state.Load()
-		if !slices.Contains(states, ConnState(s)) || a.unread() {
+		s := ConnState(a.state.Load())
+		if !slices.Contains(states, s) || a.unread() {
 			return
 		}
-		if a.state.CompareAndSwap(s, int32(StateClosed)) {
-			a.because(closedByServer)
-			a.closed(ConnState(s))
+		if rd := &a.base.rd; (s == StateNew || s == StateIdle) && !rd.is(interrupted) {
+			rd.interrupt()
+			if a.is(s) {
+				return
+			}
+		} else if a.closeFrom(s) {
 			return
 		}
 	}
+}
+
+// dismissed reports, when a read has timed out, whether dismiss is why, and no message
+// has come since.
+func (c *Conn) dismissed() bool {
+	a := c.accepted
+	if a == nil || !c.rd.is(interrupted) || !a.is(StateNew) && !a.is(StateIdle) || a.unread() {
+		return false
+	}
+	a.because(closedByServer)
+	return true
+}
+
+// closeFrom closes the connection if it is in the state.
+func (a *accepted) closeFrom(s ConnState) bool {
+	if !a.state.CompareAndSwap(int32(s), int32(StateClosed)) {
+		return false
+	}
+	a.because(closedByServer)
+	a.closed(s)
+	return true
 }
 
 // closed ends a connection that was in a state until the caller made it closed.
@@ -152,8 +178,8 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 	c.rd.pace.limit(!idle)
 	if !idle {
 		a.change(StateIdle, StateActive)
-	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() {
-		a.closeIf(StateIdle)
+	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() && !a.unread() {
+		a.closeFrom(StateIdle)
 	}
 	if a.is(StateClosed) {
 		a.because(closedByServer) // who closes it may not have come to note it

@@ -296,6 +296,8 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 			continue
 		case c.closed.Load():
 			return 0, c.closedError("read")
+		case isTimeout(err) && c.dismissed():
+			return 0, c.closedError("read")
 		case isTimeout(err):
 			over, armErr := c.rd.expired()
 			if armErr != nil {

@@ -56,6 +56,9 @@ const (
 	// timerLate says that a timer was replaced which had fired already: the operation
 	// may be about to report it.
 	timerLate
+	// interrupted says that the server stops: an operation that waits for a message is to
+	// end, unless one has come.
+	interrupted
 )
 
 func (d *deadline) is(flag uint32) bool { return d.flags.Load()&flag != 0 }
@@ -133,6 +136,15 @@ func (d *deadline) begin() error {
 	defer d.mu.Unlock()
 	d.start = moment()
 	return unlessEnded(d.arm())
+}
+
+// interrupt wakes the operation that is running, or the next one that blocks, if it is
+// one that bears a timer which fires too early.
+func (d *deadline) interrupt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mark(interrupted, true)
+	_ = d.set(1) // long ago
 }
 
 // end ends the operation.

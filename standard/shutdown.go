@@ -75,9 +75,9 @@ func (t *Transporter) closeEach(f func(*accepted)) {
 	wg.Wait()
 }
 
-// closeIn closes the connections that are in one of the states.
-func (t *Transporter) closeIn(states ...ConnState) {
-	t.closeEach(func(a *accepted) { a.closeIf(states...) })
+// dismiss ends the connections that are in one of the states and have no message.
+func (t *Transporter) dismiss(states ...ConnState) {
+	t.closeEach(func(a *accepted) { a.dismiss(states...) })
 }
 
 // closeAll closes every connection, whatever it does.
@@ -106,7 +106,7 @@ func (t *Transporter) Close() error {
 // than once, and concurrently [S8].
 func (t *Transporter) Shutdown(ctx context.Context) error {
 	err := t.stop()
-	t.closeIn(StateIdle, StateParked)
+	t.dismiss(StateIdle, StateParked)
 	grace := time.NewTicker(newGrace)
 	defer grace.Stop()
 	for {
@@ -120,7 +120,7 @@ func (t *Transporter) Shutdown(ctx context.Context) error {
 			return err
 		case <-grace.C:
 			t.endTaking() // of a listener whose Accept does not end by its Close
-			t.closeIn(StateNew, StateHandshaking, StateIdle, StateParked)
+			t.dismiss(StateNew, StateHandshaking, StateIdle, StateParked)
 		case <-ctx.Done():
 			t.closeAll()
 			return ctx.Err()
