@@ -73,6 +73,8 @@ func logEveryday(err error, rip string) {
 // does, so this is where a connection is idle.
 const (
 	midRequest int32 = iota
+	inExchange       // of HTTP/1: a wait for a next request has just ended
+	released         // after that, with a next request buffered
 	flushed
 	limitSet // to the idle timeout
 
@@ -92,6 +94,7 @@ type serverConn struct {
 	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
 	lease atomic.Int32
 	http1 bool // it has had a request, so its next bytes are no HTTP/2 preface
+	joins bool // answers to pipelined requests leave together
 }
 
 // Hertz's engine closes every connection that it returns from. One that it returns
@@ -116,8 +119,25 @@ func (c *serverConn) Close() error {
 // parks reports whether Hertz has given the connection back to be parked.
 func (c *serverConn) parks() bool { return c.lease.Load() == leaseReturned }
 
+// Release is called before the Flush that ends an answer, and nowhere else unless the
+// request's body is a stream. A part of an answer is flushed without it, and then the rest
+// of that answer waits for nothing, either.
+func (c *serverConn) Release() error {
+	if c.joins && c.Len() > 0 {
+		c.phase.CompareAndSwap(inExchange, released)
+	}
+	return c.Conn.Release()
+}
+
+// Flush leaves the end of an answer to be sent with the next one, if the next request
+// is there.
 func (c *serverConn) Flush() error {
-	err := c.Conn.Flush()
+	var err error
+	if c.phase.Load() == released {
+		err = c.Conn.FlushSoon()
+	} else {
+		err = c.Conn.Flush()
+	}
 	c.phase.Store(flushed)
 	return err
 }
@@ -128,6 +148,9 @@ func (c *serverConn) SetReadTimeout(t time.Duration) error {
 	// it is what Hertz sets before it calls a hijacker.
 	if t == 0 && c.phase.Load() == flushed {
 		c.SetHijacked()
+		if err := c.FlushHeld(); err != nil { // the hijacker may wait before it reads
+			return err
+		}
 	}
 	if t == c.idle {
 		c.phase.CompareAndSwap(flushed, limitSet)
@@ -150,10 +173,14 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 		b, err := c.Conn.Peek(n)
 		return b, c.note(err)
 	}
-	c.phase.Store(midRequest)
 	between := n == idlePeek
-	if between && c.cut.Load() {
-		c.cut.Store(false)
+	if !between {
+		c.phase.Store(midRequest)
+	} else {
+		c.phase.Store(inExchange)
+		if c.cut.Load() {
+			c.cut.Store(false)
+		}
 	}
 	// Fewer bytes are no request yet: some clients send a line end after a body.
 	if !between || c.Len() >= n {
@@ -302,13 +329,6 @@ func (s *sensor) AbortBlockingRead() {
 	}
 }
 
-// Release ends the watch first, as Hertz does not when a handler panics or its
-// answer cannot be written: memory that is still read into must not be recycled.
-func (s *sensor) Release() error {
-	s.AbortBlockingRead()
-	return s.reader.Release()
-}
-
 type sensingConn struct {
 	serverConn
 	sensor
@@ -317,6 +337,18 @@ type sensingConn struct {
 type sensingTLSConn struct {
 	serverTLSConn
 	sensor
+}
+
+// Release ends the watch first, as Hertz does not when a handler panics or its
+// answer cannot be written: memory that is still read into must not be recycled.
+func (c *sensingConn) Release() error {
+	c.AbortBlockingRead()
+	return c.serverConn.Release()
+}
+
+func (c *sensingTLSConn) Release() error {
+	c.AbortBlockingRead()
+	return c.serverConn.Release()
 }
 
 // newServerConn gives a connection of standard the methods that Hertz looks for.

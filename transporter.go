@@ -46,6 +46,11 @@ func NewTransporter(o *config.Options) network.Transporter {
 // buffer and Hertz's RequestContext until the next byte comes. With tracers none is,
 // since Hertz would count its last request twice.
 //
+// Small answers to pipelined requests leave together: the end of one may wait for the
+// next, if that one's request is already there, for FlushDelay at most. A part of an answer that a
+// handler flushes waits for nothing, nor does any answer of a server with
+// StreamRequestBody.
+//
 // OnAccept, OnConnect and Logger are the options' and hlog's unless a configure
 // replaces them.
 func Transport(configure ...func(*standard.Transporter)) func(*config.Options) network.Transporter {
@@ -130,6 +135,8 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 			s.after = s.ParkAfter()
 		}
 	}
+	// Where a body is a stream, Release does not tell where an answer ends.
+	s.joins = !t.options.StreamRequestBody
 	if c, ok := c.(*standard.TLSConn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 		c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
 	}

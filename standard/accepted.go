@@ -175,7 +175,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 	if a == nil {
 		return !c.closed.Load()
 	}
-	c.rd.pace.limit(!idle)
+	c.pace.limit(!idle)
 	if !idle {
 		a.change(StateIdle, StateActive)
 	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() && !a.unread() {
@@ -195,7 +195,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 func (c *Conn) SetHijacked() {
 	if a := c.accepted; a != nil {
 		a.change(StateActive, StateHijacked)
-		c.rd.pace.limit(false)
+		c.pace.limit(false)
 	}
 }
 

@@ -144,3 +144,42 @@ func TestP1_NetConnsMethodsAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// P1: nor does a bunch of messages whose answers are held back and leave together.
+func TestP1_HeldAnswersAllocateNothing(t *testing.T) {
+	x, y := tcpPair(t)
+	client, server := NewConn(x), NewConn(y)
+	request, answer := pattern(16*100), pattern(150)
+	exchange := func() {
+		_, _ = client.Write(request)
+		_, _ = server.Peek(len(request)) // they have come together
+		for range 16 {
+			_, _ = server.Peek(100)
+			_ = server.Skip(100)
+			p, _ := server.Malloc(len(answer))
+			copy(p, answer)
+			more := server.Len() > 0
+			_ = server.Release()
+			var err error
+			if more {
+				err = server.FlushSoon()
+			} else {
+				err = server.Flush()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := client.Peek(16 * len(answer)); err != nil {
+			t.Fatal(err)
+		}
+		_ = client.Skip(16 * len(answer))
+		_ = client.Release()
+	}
+	for range 100 {
+		exchange()
+	}
+	if n := testing.AllocsPerRun(500, exchange); n != 0 {
+		t.Errorf("%v allocations in 16 exchanges", n)
+	}
+}

@@ -46,6 +46,7 @@ type Conn struct {
 	// The reader's.
 	in      ring
 	rd      deadline
+	pace    *pace      // what reading may take besides; nil is no limit
 	readErr error      // sticky; found when everything before it has been read
 	readMu  sync.Mutex // lets any number of goroutines use Read alone
 	raw     *rawReader // of a socket, from the first read on, but not while it is parked
@@ -58,6 +59,7 @@ type Conn struct {
 	wr       deadline
 	writeErr error      // sticky
 	writeMu  sync.Mutex // lets any number of goroutines use Write alone
+	held     atomic.Pointer[hold]
 
 	closed   atomic.Bool
 	accepted *accepted // what the Transporter knows of it; nil for other conns
@@ -83,8 +85,8 @@ func NewConn(c net.Conn) *Conn {
 
 func (c *Conn) init(nc net.Conn) {
 	c.nc = nc
-	c.rd.conn = &c.nc
-	c.wr.conn, c.wr.write = &c.nc, true
+	c.rd.conn = c
+	c.wr.conn, c.wr.write = c, true
 	// Only the types themselves: one that embeds a socket may have its own Read.
 	if c.socket = isStreamSocket(nc); c.socket {
 		return
@@ -271,6 +273,17 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 	if c.readErr != nil {
 		return 0, c.readErr
 	}
+	if !c.readsRaw() {
+		// Only the conn beneath knows whether it is going to block.
+		switch err := c.sendHeld(); {
+		case err == nil:
+		case c.closed.Load():
+			return 0, c.closedError("read")
+		default:
+			c.readErr = opError("read", c.nc, err)
+			return 0, c.readErr
+		}
+	}
 	if !first || !c.readsRaw() { // else the rawReader begins, if the read blocks
 		if err := c.beginRead(); err != nil {
 			return 0, err // nothing was read, nothing is lost [F6]
@@ -288,7 +301,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 				c.readErr = err // the data first [F2, F3]
 			}
 			c.accepted.read(n)
-			if p := c.rd.pace; p != nil {
+			if p := c.pace; p != nil {
 				p.got += int64(n)
 			}
 			return n, nil
@@ -304,7 +317,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 				return 0, armErr
 			}
 			if over {
-				c.accepted.timedOut(c.rd.pace.tooSlow())
+				c.accepted.timedOut(c.pace.tooSlow())
 				return 0, timeoutError("read", c.nc, err)
 			}
 			empty = -1
@@ -344,7 +357,9 @@ func (c *Conn) closedError(op string) error {
 
 // Close closes the connection and drops what was not flushed. Blocked operations
 // end with net.ErrClosed [C2, C3]. Slices from Peek stay valid [A5]. The first
-// call returns the error of the conn beneath; any other is nil [C5].
+// call returns the error of the conn beneath; any other is nil [C5]. What
+// [Conn.FlushSoon] held back is sent, for which a peer that does not read has a quarter
+// of a second.
 //
 // Where a Transporter accepted the connection, and bytes that the peer sent are
 // unread or much of what was flushed has not been taken, the socket stays open for at
@@ -353,6 +368,7 @@ func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil
 	}
+	c.closeHeld()
 	a := c.accepted
 	if a == nil {
 		return c.nc.Close()

@@ -30,8 +30,7 @@ func moment() int64 { return int64(time.Since(epoch)) }
 // endShake from the one that runs the handshake, the rest only from the one that
 // runs the operation.
 type deadline struct {
-	conn *net.Conn // what the timers are of, in the Conn itself
-	pace *pace     // what an operation may take besides; nil is no limit
+	conn *Conn // in which it is
 
 	// limit is what the user set last: 0 is no limit, a positive number a
 	// timeout in nanoseconds, a negative one the moment of a deadline.
@@ -120,7 +119,7 @@ func (d *deadline) begin() error {
 	if d.is(timerLate) {
 		d.mark(timerLate, false)
 	}
-	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.pace.limits()
+	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.bound()
 	if limit == 0 && armed == 0 && bound == 0 {
 		return nil
 	}
@@ -128,7 +127,7 @@ func (d *deadline) begin() error {
 		if d.write && moment() >= armed {
 			// The timer beneath may be a little late, and a write that does not
 			// block would slip through [T11].
-			return timeoutError("write", *d.conn, os.ErrDeadlineExceeded)
+			return timeoutError("write", d.conn.nc, os.ErrDeadlineExceeded)
 		}
 		return nil
 	}
@@ -209,6 +208,14 @@ func (d *deadline) expired() (bool, error) {
 	return false, unlessEnded(err)
 }
 
+// bound returns what the running operation may take besides; 0 is no bound.
+func (d *deadline) bound() int64 {
+	if d.write {
+		return 0
+	}
+	return d.conn.pace.limits()
+}
+
 // due returns the moment at which the running operation ends; 0 is never.
 func (d *deadline) due() int64 {
 	due := d.limit.Load()
@@ -220,7 +227,7 @@ func (d *deadline) due() int64 {
 	default:
 		due += d.start
 	}
-	if bound := d.pace.limits(); bound > 0 && (due == 0 || d.start+bound < due) {
+	if bound := d.bound(); bound > 0 && (due == 0 || d.start+bound < due) {
 		due = d.start + bound
 	}
 	return due
@@ -246,9 +253,9 @@ func (d *deadline) set(at int64) error {
 	}
 	var err error
 	if d.write {
-		err = (*d.conn).SetWriteDeadline(t)
+		err = d.conn.nc.SetWriteDeadline(t)
 	} else {
-		err = (*d.conn).SetReadDeadline(t)
+		err = d.conn.nc.SetReadDeadline(t)
 	}
 	switch {
 	case err == nil:

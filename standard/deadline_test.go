@@ -45,7 +45,7 @@ func (c *timerConn) get(i int) (time.Time, int) {
 // newDeadline returns a deadline over a timerConn.
 func newDeadline(exact bool) (*deadline, *timerConn) {
 	c := new(timerConn)
-	d := &deadline{conn: ref[net.Conn](c)}
+	d := &deadline{conn: &Conn{nc: c}}
 	d.mark(timerExact, exact)
 	return d, c
 }

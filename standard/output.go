@@ -25,7 +25,7 @@ const (
 // owns no memory.
 //
 // It belongs to the goroutine of one Conn's writer from the first byte that is added until
-// Flush has sent or given up the last. In between it waits in outputs, empty: most
+// Flush has sent or given up the last; or to a hold. In between it waits in outputs, empty: most
 // connections have nothing to send, so that none need keep it.
 type output struct {
 	pieces net.Buffers
@@ -51,8 +51,34 @@ func (c *Conn) pending() *output {
 func (c *Conn) dropPending() {
 	o := c.out
 	c.out = nil
+	o.free()
+}
+
+// free gives up an output, and what is in it.
+func (o *output) free() {
 	o.reset()
 	outputs.Put(o)
+}
+
+// join adds all of more at the end, and gives that up: a copy if it is small, else its
+// pieces. It returns by how many pieces there are fewer now.
+func (o *output) join(more *output) (fewer int) {
+	before := len(o.pieces) + len(more.pieces)
+	if more.n < borrowFrom {
+		p := o.malloc(more.n)
+		for _, b := range more.pieces {
+			p = p[copy(p, b):]
+		}
+	} else {
+		o.pieces = append(o.pieces, more.pieces...)
+		o.owned = append(o.owned, more.owned...)
+		o.n += more.n
+		o.open, o.joint = nil, false
+		clear(more.owned)
+		more.owned = more.owned[:0]
+	}
+	more.free()
+	return before - len(o.pieces)
 }
 
 // malloc reserves n > 0 bytes at the end.
@@ -150,8 +176,17 @@ func (c *Conn) WriteBinary(b []byte) (int, error) {
 // Flush sends what Malloc and WriteBinary added, in its order. With nothing
 // pending it makes no system call, and after Close returns nil [W4]. When it
 // fails, what was pending is given up and every later write returns the same
-// error: some of the bytes may have been sent, and none is sent twice [W8].
+// error: some of the bytes may have been sent, and none is sent twice [W8]. It
+// takes along what [Conn.FlushSoon] held back.
 func (c *Conn) Flush() error {
+	if h := c.held.Load(); h != nil {
+		return h.flush()
+	}
+	return c.flush()
+}
+
+// flush sends what is pending.
+func (c *Conn) flush() error {
 	if c.out == nil {
 		return c.writeErr
 	}
@@ -164,7 +199,7 @@ func (c *Conn) Flush() error {
 	if a := c.accepted; a != nil {
 		a.counts.flushes.Add(1)
 	}
-	err := c.send()
+	err := c.send(c.out)
 	if err != nil {
 		c.writeErr = err
 		c.accepted.failed(err)
@@ -172,10 +207,9 @@ func (c *Conn) Flush() error {
 	return err
 }
 
-// send writes the pending pieces.
-func (c *Conn) send() error {
+// send writes the pieces of o.
+func (c *Conn) send(o *output) error {
 	defer c.wr.end()
-	o := c.out
 	if len(o.pieces) > 1 && c.gathers() {
 		o.vec = o.pieces
 		if a := c.accepted; a != nil {
@@ -185,7 +219,7 @@ func (c *Conn) send() error {
 			if err := c.wr.begin(); err != nil {
 				return err
 			}
-			n, err := c.sendPieces()
+			n, err := c.sendPieces(&o.vec)
 			if n < 0 || n > left {
 				return countError("WriteBuffers", c.nc, int(n), int(left))
 			}
@@ -217,11 +251,11 @@ func (c *Conn) gathers() bool {
 }
 
 // sendPieces writes what is left of the pieces at once.
-func (c *Conn) sendPieces() (int64, error) {
+func (c *Conn) sendPieces(left *net.Buffers) (int64, error) {
 	if c.socket {
-		return c.out.vec.WriteTo(c.nc)
+		return left.WriteTo(c.nc)
 	}
-	return c.nc.(buffersWriter).WriteBuffers(&c.out.vec)
+	return c.nc.(buffersWriter).WriteBuffers(left)
 }
 
 // writeAll writes b to the conn beneath, within the running operation.

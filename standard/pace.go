@@ -56,7 +56,7 @@ func (p *pace) limits() int64 {
 
 // beginRead is called by a reading operation before it may block.
 func (c *Conn) beginRead() error {
-	if p := c.rd.pace; p != nil && p.since == 0 {
+	if p := c.pace; p != nil && p.since == 0 {
 		p.since = moment()
 		if p.on {
 			p.bound.Store(p.left())
@@ -69,7 +69,7 @@ func (c *Conn) beginRead() error {
 
 // endRead ends a reading operation.
 func (c *Conn) endRead() {
-	if p := c.rd.pace; p != nil && p.since != 0 {
+	if p := c.pace; p != nil && p.since != 0 {
 		if p.on {
 			p.waited += moment() - p.since
 		}
@@ -88,4 +88,4 @@ func (p *pace) tooSlow() bool {
 // now on. It is on at the beginning of each message: when OnData is called, and at
 // SetIdle(false). A handler that waits for bytes which the peer need not send soon
 // turns it off. It belongs to the reader's goroutine.
-func (c *Conn) LimitReadRate(on bool) { c.rd.pace.limit(on) }
+func (c *Conn) LimitReadRate(on bool) { c.pace.limit(on) }

@@ -100,6 +100,9 @@ func (r *rawReader) readReady(fd uintptr) bool {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
+			if r.err = c.sendHeld(); r.err != nil {
+				return true
+			}
 			c.in.vacate()
 			if r.err = c.beginRead(); r.err == nil {
 				return false

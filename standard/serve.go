@@ -117,7 +117,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false // Shutdown was faster
 		}
 		_ = c.rd.setTimeout(t.ReadTimeout)
-		c.rd.pace.limit(true)
+		c.pace.limit(true)
 		before := c.in.taken()
 		if err := t.onData(a.ctx, a.conn()); err != nil {
 			t.quiet("the handler ended the connection", a, err)
@@ -127,7 +127,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false
 		}
 		a.resumed = true
-		c.rd.pace.limit(false)
+		c.pace.limit(false)
 		// What the handler left although it took something may be a message that it
 		// has not looked at. If it took nothing, it waits for more.
 		need := 1

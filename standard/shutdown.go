@@ -62,11 +62,12 @@ func (t *Transporter) all() []*accepted {
 }
 
 // closeEach closes connections, each by f. One over TLS may take its time to say
-// close_notify to a peer that does not read, and the next need not wait for it.
+// close_notify to a peer that does not read, as one that holds output back may to send
+// that, and the next need not wait for it.
 func (t *Transporter) closeEach(f func(*accepted)) {
 	var wg sync.WaitGroup
 	for _, a := range t.all() {
-		if a.base.socket {
+		if a.base.socket && !a.base.holds() {
 			f(a)
 		} else {
 			wg.Go(func() { f(a) })

@@ -44,8 +44,8 @@ type Stats struct {
 
 	BytesRead    uint64
 	BytesWritten uint64
-	Flushes      uint64 // that had something to send
-	WritesSaved  uint64 // system calls, or records, that joining pieces in a Flush has saved
+	Flushes      uint64 // that had something to send, FlushSoon included
+	WritesSaved  uint64 // system calls, or records, that joining pieces, and Flushes, has saved
 
 	// PoolBytes is the memory of this package's buffers in this process, of every
 	// connection: those in use, and those that wait in a pool until the garbage

@@ -145,7 +145,7 @@ func TestT4_HandshakeLeavesTheLimitsOfOthersAlone(t *testing.T) {
 // one that stayed would cut off what TLS writes by itself later.
 func TestT4_HandshakeLiftsItsOwnTimerOnly(t *testing.T) {
 	newDeadline := func() *deadline {
-		d := &deadline{conn: ref[net.Conn](new(scriptConn)), write: true}
+		d := &deadline{conn: &Conn{nc: new(scriptConn)}, write: true}
 		d.mark(timerExact, true)
 		if err := d.setTimeout(time.Hour); err != nil {
 			t.Fatal(err)

@@ -68,6 +68,10 @@ type Transporter struct {
 	// elsewhere, wait in their goroutine.
 	ParkAfter time.Duration
 
+	// FlushDelay is for how long [Conn.FlushSoon] holds output back at most. Zero is
+	// DefaultFlushDelay, less than zero is never: each is a Flush.
+	FlushDelay time.Duration
+
 	// KeepAlive is after how much silence TCP probes whether the peer is still
 	// there. Zero is the listener's own setting, less than zero is never.
 	KeepAlive time.Duration
@@ -336,7 +340,7 @@ func (t *Transporter) accept(nc net.Conn) *accepted {
 	}
 	a.base.accepted = a
 	a.base.in.floor = t.ReadBufferSize
-	a.base.rd.pace = newPace(t.MinReadRate, t.MinReadGrace)
+	a.base.pace = newPace(t.MinReadRate, t.MinReadGrace)
 	a.parks = t.parkAfter() > 0 && isStreamSocket(nc)
 	return a
 }
