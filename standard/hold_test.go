@@ -599,7 +599,8 @@ func TestNothingIsHeldWhileAConnectionIsIdle(t *testing.T) {
 		}
 		arrives(t, c, []byte("answer"))
 	}
-	if s := tr.Stats(); s.Flushes != 3 || s.BytesWritten != 18 {
-		t.Errorf("%d flushes, %d bytes", s.Flushes, s.BytesWritten)
+	if n := tr.Stats().Flushes; n != 3 {
+		t.Errorf("%d flushes", n)
 	}
+	settles(t, "bytes written", 18, func() int { return int(tr.Stats().BytesWritten) }) // counted once it is done
 }
