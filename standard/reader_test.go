@@ -238,7 +238,7 @@ func TestR11_MemoryFollowsTheBytes(t *testing.T) {
 		arrived, moved := 0, 0
 		var was *block
 		s.r = readFunc(func(p []byte) (int, error) {
-			if got, most := heldBytes(c), 4*max(arrived, lookahead); got > most {
+			if got, most := heldBytes(c), 2*max(growth*arrived, 2*lookahead); got > most {
 				t.Fatalf("%s holds %d bytes when %d have come", op, got, arrived)
 			}
 			if c.in.cur != was {

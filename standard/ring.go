@@ -10,6 +10,9 @@ const (
 	// because a reader asked for that many: a count that comes from the wire
 	// must not decide how much memory is taken [R11].
 	lookahead = 16 << 10
+	// growth is how many times the bytes that arrived a block may hold, because a
+	// reader asked for that many. With 4, a large message is copied by a third.
+	growth = 4
 	// maxReadSize bounds the block that a connection starts a message with,
 	// however large its last messages were [P2].
 	maxReadSize = 64 << 10
@@ -36,7 +39,7 @@ type ring struct {
 	total int64 // bytes ever added
 
 	pinned bool  // a slice of cur was handed out since the last release
-	size   int32 // what a new block starts with; follows the sizes of messages
+	size   int32 // follows the sizes of messages, up to maxPooledSize
 
 	mu    sync.Mutex // guards cur and aside where they change, for lend
 	aside *block     // replaced blocks that slices still point into, a list by next
@@ -99,14 +102,18 @@ func (g *ring) readByte() byte {
 
 // space returns memory right behind the unread bytes, at least one byte of it,
 // for a reader that wants need bytes to be unread together. It grows with what
-// has arrived, not with need. Follow it with commit.
+// has arrived, now or for earlier messages, and not with need alone. Follow it with
+// commit.
 func (g *ring) space(need int) []byte {
 	unread := g.w - g.r
+	want := need
 	if need > lookahead {
-		need = max(lookahead, unread+1)
+		need = max(min(want, max(lookahead, growth*unread, int(g.size))), unread+1)
 	}
 	if g.cur != nil {
-		if g.w < len(g.cur.buf) && g.r+need <= len(g.cur.buf) {
+		// A block that cannot hold all that is wanted is filled before it is replaced, so
+		// that it is replaced less often.
+		if g.w < len(g.cur.buf) && (g.r+need <= len(g.cur.buf) || need < want) {
 			return g.cur.buf[g.w:]
 		}
 		if 2*unread <= len(g.cur.buf) && need <= len(g.cur.buf) && !g.pinned && !g.lent() {
@@ -116,8 +123,18 @@ func (g *ring) space(need int) []byte {
 			return g.cur.buf[g.w:]
 		}
 	}
-	g.replace(max(need, 2*unread, int(g.size), g.floor, minBlockSize))
+	g.replace(max(need, 2*unread, g.start()))
 	return g.cur.buf[g.w:]
+}
+
+// start returns the least size of a block. A message larger than maxReadSize is begun
+// in a small one: when its reader says how large it is, little has to be copied.
+func (g *ring) start() int {
+	size := int(g.size)
+	if size > maxReadSize {
+		size = lookahead
+	}
+	return max(size, g.floor, minBlockSize)
 }
 
 // commit adds the first n bytes of what space returned to the unread ones.
@@ -187,7 +204,7 @@ func (g *ring) release() {
 	default:
 		g.pinned = false
 		// The beginning of a message must not hold what the last one needed [P2].
-		size := max(2*g.len(), int(g.size), g.floor, minBlockSize)
+		size := max(2*g.len(), g.start())
 		if len(g.cur.buf) > maxReadSize && size <= len(g.cur.buf)/4 {
 			g.replace(size)
 		}
@@ -200,7 +217,7 @@ func (g *ring) adapt() {
 	size := max(int(g.size), minBlockSize)
 	switch {
 	case g.since >= size:
-		g.size = int32(min(2*size, maxReadSize))
+		g.size = int32(min(2*size, maxPooledSize))
 	case g.since > 0 && g.since <= size/4:
 		g.size = int32(max(size/2, minBlockSize))
 	}

@@ -97,8 +97,8 @@ func (m *ringModel) add(need int, brings func(space int) int) {
 		t.Fatalf("space(%d) with %d unread has %d bytes", need, unread, len(p))
 	}
 	// A new block is as large as what is there and what was asked for within reason,
-	// twice for growing and twice for a power of two; or as messages need.
-	most := 4 * max(unread+1, min(need, lookahead), g.floor, maxReadSize/4)
+	// twice for a power of two; or as messages need.
+	most := 2 * max(2*(unread+1), min(need, max(growth*unread, 2*lookahead, int(g.size))), 2*g.floor, maxReadSize/2)
 	if got := len(g.cur.buf); g.cur != was && got > most {
 		t.Fatalf("space(%d) with %d unread took a block of %d bytes", need, unread, got)
 	}
