@@ -91,7 +91,7 @@ func (r *rawReader) readReady(fd uintptr) bool {
 		p = p[:maxSyscallRead]
 	}
 	for {
-		n, err := syscall.Read(int(fd), p)
+		n, err := recv(fd, p)
 		switch {
 		case n > 0:
 			r.got = n
