@@ -39,15 +39,43 @@ func (t *Transporter) Listen() (net.Listener, error) {
 	if t.ListenConfig != nil {
 		lc = *t.ListenConfig
 	}
-	ln, err := lc.Listen(context.Background(), network, addr)
+	ln, err := t.listenWith(lc, network, addr)
 	// An abstract address of Linux, "@name", has no file.
 	if errors.Is(err, errAddrInUse) && network == "unix" && !strings.HasPrefix(addr, "@") {
 		if err := removeStale(addr); err != nil {
 			return nil, err
 		}
-		ln, err = lc.Listen(context.Background(), network, addr)
+		ln, err = t.listenWith(lc, network, addr)
 	}
 	return ln, err
+}
+
+// listenWith listens, and notes the listener if its connections probe their peers as
+// KeepAlive says without being told.
+func (t *Transporter) listenWith(lc net.ListenConfig, network, addr string) (net.Listener, error) {
+	idle := t.KeepAlive
+	if idle == 0 && lc.KeepAlive == 0 && lc.KeepAliveConfig == (net.KeepAliveConfig{}) {
+		idle = keepAliveIdle
+	}
+	if idle != 0 && strings.HasPrefix(network, "tcp") {
+		quiet := lc
+		quiet.KeepAlive, quiet.KeepAliveConfig = -1, net.KeepAliveConfig{}
+		ln, err := quiet.Listen(context.Background(), network, addr)
+		if err != nil {
+			return nil, err
+		}
+		if idle < 0 || inheritKeepAlive(ln, idle) == nil {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.listened = ln
+			return ln, nil
+		}
+		addr = ln.Addr().String() // the same port, if it was 0
+		if err := ln.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return lc.Listen(context.Background(), network, addr)
 }
 
 // removeStale removes the socket file at path if nobody answers on it: one that a
@@ -77,7 +105,7 @@ func removeStale(path string) error {
 // setKeepAlive applies KeepAlive to an accepted connection.
 func (t *Transporter) setKeepAlive(nc net.Conn) {
 	tc, ok := nc.(*net.TCPConn)
-	if !ok || t.KeepAlive == 0 {
+	if !ok || t.KeepAlive == 0 || t.inherits {
 		return
 	}
 	// A failure means that the peer is gone: the first read will tell.

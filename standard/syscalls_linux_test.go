@@ -164,15 +164,30 @@ func TestW13_FilesGoBySendfile(t *testing.T) {
 
 // KeepAlive is the silence before the first probe.
 func TestKeepAliveIdle(t *testing.T) {
-	for _, test := range []struct{ keepAlive, want time.Duration }{
-		{time.Minute, time.Minute},
-		{90 * time.Second, 90 * time.Second},
-		{0, time.Hour}, // the listener's
+	for _, test := range []struct{ listener, keepAlive, want time.Duration }{
+		{time.Hour, time.Minute, time.Minute},
+		{time.Hour, 90 * time.Second, 90 * time.Second},
+		{0, 1500 * time.Millisecond, 2 * time.Second},
+		{time.Hour, 0, time.Hour},
+		{0, 0, 15 * time.Second}, // package net's
 	} {
-		nc := withKeepAlive(t, time.Hour, test.keepAlive)
-		got := time.Duration(sockopt(t, nc, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE)) * time.Second
-		if got != test.want {
-			t.Errorf("KeepAlive %v: TCP_KEEPIDLE is %v, want %v", test.keepAlive, got, test.want)
+		for i, nc := range withKeepAlive(t, test.listener, test.keepAlive) {
+			for name, opt := range map[string]struct {
+				option int
+				want   time.Duration
+			}{
+				"TCP_KEEPIDLE":  {syscall.TCP_KEEPIDLE, test.want},
+				"TCP_KEEPINTVL": {syscall.TCP_KEEPINTVL, 15 * time.Second},
+				"TCP_KEEPCNT":   {syscall.TCP_KEEPCNT, 9 * time.Second},
+			} {
+				if name == "TCP_KEEPINTVL" && test.listener == time.Hour && test.keepAlive == 0 {
+					continue // of the listener, too
+				}
+				got := time.Duration(sockopt(t, nc, syscall.IPPROTO_TCP, opt.option)) * time.Second
+				if got != opt.want {
+					t.Errorf("the listener's %v, KeepAlive %v, listener %d: %s is %v, want %v", test.listener, test.keepAlive, i, name, got, opt.want)
+				}
+			}
 		}
 	}
 }

@@ -148,6 +148,8 @@ type Transporter struct {
 	serving  bool
 	taking   bool                 // Serve may have a connection that is not in conns yet
 	listener net.Listener         // as it was given
+	listened net.Listener         // by Listen: its connections know of KeepAlive
+	inherits bool                 // listener is that one
 	closing  net.Listener         // the same, closed once
 	conns    map[uint64]*accepted // those that are open, by id
 	lastID   uint64
@@ -214,7 +216,7 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		return err
 	}
 	t.serving, t.listener, t.closing = true, ln, once
-	t.taking = true
+	t.taking, t.inherits = true, ln == t.listened
 	t.mu.Unlock()
 	defer t.endTaking()
 

@@ -302,25 +302,36 @@ func sockopt(t testing.TB, nc net.Conn, level, option int) (value int) {
 	return value
 }
 
-// withKeepAlive returns an accepted connection of a Transporter with that KeepAlive,
-// whose listener's own setting is another.
-func withKeepAlive(t testing.TB, listener, keepAlive time.Duration) net.Conn {
+// withKeepAlive returns accepted connections of Transporters with that KeepAlive, whose
+// listener's own setting is another: of one that was given its listener, and of one
+// that opened it.
+func withKeepAlive(t testing.TB, listener, keepAlive time.Duration) (conns [2]net.Conn) {
 	t.Helper()
-	lc := net.ListenConfig{KeepAlive: listener}
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for i := range conns {
+		lc := &net.ListenConfig{KeepAlive: listener}
+		accepted := make(chan net.Conn, 1)
+		tr := &Transporter{
+			Network: "tcp", Addr: "127.0.0.1:0",
+			ListenConfig: lc,
+			KeepAlive:    keepAlive,
+			OnAccept:     func(nc net.Conn) context.Context { accepted <- nc; return nil },
+		}
+		listen := tr.Listen
+		if i == 0 {
+			listen = func() (net.Listener, error) { return lc.Listen(t.Context(), tr.Network, tr.Addr) }
+		}
+		ln, err := listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := serveOn(t, tr, ln, echo)
+		c := s.dial(t)
+		if got := ask(t, c, "alive"); got != "alive" {
+			t.Fatalf("got %q", got)
+		}
+		conns[i] = <-accepted
 	}
-	accepted := make(chan net.Conn, 1)
-	s := serveOn(t, &Transporter{
-		KeepAlive: keepAlive,
-		OnAccept:  func(nc net.Conn) context.Context { accepted <- nc; return nil },
-	}, ln, echo)
-	c := s.dial(t)
-	if got := ask(t, c, "alive"); got != "alive" {
-		t.Fatalf("got %q", got)
-	}
-	return <-accepted
+	return conns
 }
 
 // KeepAlive makes TCP probe a silent peer, or not, whatever the listener's own
@@ -336,10 +347,13 @@ func TestKeepAliveIsApplied(t *testing.T) {
 		{-1, -1, false},
 		{time.Hour, 0, true},
 		{-1, 0, false},
+		{0, 0, true},
+		{0, -1, false},
 	} {
-		nc := withKeepAlive(t, test.listener, test.keepAlive)
-		if got := sockopt(t, nc, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) != 0; got != test.want {
-			t.Errorf("the listener's %v, KeepAlive %v: SO_KEEPALIVE is %v, want %v", test.listener, test.keepAlive, got, test.want)
+		for i, nc := range withKeepAlive(t, test.listener, test.keepAlive) {
+			if got := sockopt(t, nc, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) != 0; got != test.want {
+				t.Errorf("the listener's %v, KeepAlive %v, listener %d: SO_KEEPALIVE is %v, want %v", test.listener, test.keepAlive, i, got, test.want)
+			}
 		}
 	}
 }

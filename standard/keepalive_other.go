@@ -1,0 +1,13 @@
+//go:build !linux
+
+package standard
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+const keepAliveIdle = 0
+
+func inheritKeepAlive(net.Listener, time.Duration) error { return errors.ErrUnsupported }
