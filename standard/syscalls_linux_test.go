@@ -128,6 +128,7 @@ func TestP1_SystemCallsOfAnExchange(t *testing.T) {
 					mustFlush(t, server)
 				}
 			})
+			// The kernel does not count recvfrom, which recv_linux.go uses but under the race detector.
 			t.Logf("%d exchanges: %d reads, %d writes", rounds, reads, writes)
 			if slack := rounds / 4; writes < rounds || writes > rounds+slack || reads > 2*rounds+slack {
 				t.Errorf("%d exchanges: %d reads and %d writes", rounds, reads, writes)
