@@ -144,10 +144,10 @@ type Transporter struct {
 	Logger *slog.Logger
 
 	stopping atomic.Bool
+	listener atomic.Pointer[net.Listener] // as it was given; Hertz asks for it with each request
 	mu       sync.Mutex
 	serving  bool
 	taking   bool                 // Serve may have a connection that is not in conns yet
-	listener net.Listener         // as it was given
 	listened net.Listener         // by Listen: its connections know of KeepAlive
 	inherits bool                 // listener is that one
 	closing  net.Listener         // the same, closed once
@@ -170,9 +170,10 @@ var _ network.Transporter = (*Transporter)(nil)
 
 // Listener returns the listener that is served, or nil before there is one [S1].
 func (t *Transporter) Listener() net.Listener {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.listener
+	if ln := t.listener.Load(); ln != nil {
+		return *ln
+	}
+	return nil
 }
 
 // ListenAndServe listens on Network and Addr and serves until Close or Shutdown,
@@ -215,7 +216,8 @@ func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 		t.mu.Unlock()
 		return err
 	}
-	t.serving, t.listener, t.closing = true, ln, once
+	t.serving, t.closing = true, once
+	t.listener.Store(&ln)
 	t.taking, t.inherits = true, ln == t.listened
 	t.mu.Unlock()
 	defer t.endTaking()
