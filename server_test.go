@@ -834,6 +834,25 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 				}
 			})
 		}
+		t.Run("two hundred at once", func(t *testing.T) {
+			t.Parallel()
+			s := runWith(t, m, func(*standard.Transporter) {}, func(*server.Hertz) {}, server.WithReadTimeout(limit), server.WithIdleTimeout(long))
+			start := time.Now()
+			conns := make([]net.Conn, 200)
+			for i := range conns {
+				conns[i] = s.dial(t) // over TLS it is the handshake that does not come
+			}
+			for _, c := range conns {
+				if n, err := c.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("read %d, %v", n, err)
+				}
+			}
+			took := time.Since(start)
+			if took < limit {
+				t.Errorf("closed after %v", took)
+			}
+			t.Logf("gone after %v, the read timeout is %v", took, limit)
+		})
 		if !m.tls {
 			return
 		}
