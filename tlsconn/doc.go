@@ -16,7 +16,7 @@
 //   - A stream that was cut is io.ErrUnexpectedEOF. crypto/tls reports io.EOF for it
 //     when the cut falls between two records [L5].
 //   - WriteBuffers sends a header and a body in one record, and the records of one Write
-//     share write calls: one for 64 KiB, where crypto/tls makes four [W15].
+//     share write calls: one for 256 KiB, where crypto/tls makes sixteen [W15].
 //   - Close takes at most 250 ms with a peer that does not read, where crypto/tls takes
 //     five seconds, or waits for ever behind an alert that is stuck [L7]. A second Close is nil.
 //   - After Close every error is net.ErrClosed, also over net.Pipe. Timeouts are

@@ -14,22 +14,44 @@ const (
 	recordHeaderLen = 5     // type, version, length (RFC 8446, section 5.1)
 	maxPlaintext    = 16384 // the largest payload of one record
 
-	// recordsPerWrite is how many whole records may wait for one write call. Past 64 KiB a
-	// larger call saves nothing that a profile can show.
-	recordsPerWrite = 4
+	// recordsPerWrite is how many whole records may wait for one write call, of a Write of
+	// many; fewRecords, of one that has no more. Large calls pay: 1 MiB in calls of 256 KiB
+	// takes a fifth less processor time than in calls of 64 KiB.
+	recordsPerWrite = 16
+	fewRecords      = 4
 
 	// pendingSize holds recordsPerWrite whole records of any cipher suite; what a record
 	// adds is 22 bytes in TLS 1.3 and at most some 300 in CBC suites.
-	pendingSize = recordsPerWrite * (maxPlaintext + 512)
+	pendingSize = recordsPerWrite * maxRecord
+	maxRecord   = maxPlaintext + 512
 
 	// maxEmptyReads is the bound that package bufio uses: a conn that returns (0, nil) more
 	// often than this in a row makes no progress [F1].
 	maxEmptyReads = 100
 )
 
-// pendingPool lends the memory that records wait in. It is held between the first record of
-// a Write and the write call that sends it, so an idle conn holds none.
-var pendingPool = sync.Pool{New: func() any { return new([pendingSize]byte) }}
+// pending is the memory that records wait in. It is held between the first record of a
+// Write and the write call that sends it, so an idle conn holds none.
+type pending struct {
+	buf  []byte
+	pool *sync.Pool // it came from
+}
+
+var fewPool, manyPool = newPendingPool(fewRecords), newPendingPool(recordsPerWrite)
+
+func newPendingPool(records int) *sync.Pool {
+	pool := new(sync.Pool)
+	pool.New = func() any { return &pending{make([]byte, records*maxRecord), pool} }
+	return pool
+}
+
+// batch returns how many records of n bytes of plaintext wait for one another.
+func batch(n int64) int {
+	if n <= fewRecords*maxPlaintext {
+		return fewRecords
+	}
+	return recordsPerWrite
+}
 
 // layer is the net.Conn that crypto/tls reads and writes: it sits on the conn that the user
 // gave. It joins the records of one Write into one write call, notices how the stream
@@ -46,12 +68,12 @@ type layer struct {
 	ended atomic.Bool // raw ended, and crypto/tls was told so because it wanted more
 
 	// Writer side.
-	wmu     sync.Mutex         // keeps the order of records while pending is written
-	block   *[pendingSize]byte // nil unless records wait
-	pending int                // bytes that wait in block
-	want    int64              // plaintext that the current Write has still to send; 0: none
-	sent    int                // ciphertext that left since expect
-	werr    error              // the first write error; permanent [W8]
+	wmu     sync.Mutex // keeps the order of records while pending is written
+	block   *pending   // nil unless records wait
+	pending int        // bytes that wait in block
+	want    int64      // plaintext that the current Write has still to send; 0: none
+	sent    int        // ciphertext that left since expect
+	werr    error      // the first write error; permanent [W8]
 
 	deadlines
 
@@ -117,18 +139,23 @@ func (l *layer) Write(p []byte) (int, error) {
 	if l.pending == 0 && l.want <= maxPlaintext && (l.want == 0 || int64(len(p)) >= l.want+recordHeaderLen) {
 		return l.writeRaw(p)
 	}
-	if l.pending+len(p) > pendingSize {
+	if l.block != nil && l.pending+len(p) > len(l.block.buf) {
 		if err := l.flushLocked(); err != nil {
 			return 0, err
 		}
-		if len(p) > pendingSize {
+	}
+	if l.block == nil {
+		pool := manyPool
+		if batch(l.want) == fewRecords {
+			pool = fewPool
+		}
+		l.block = pool.Get().(*pending)
+		if len(p) > len(l.block.buf) {
+			l.giveBack()
 			return l.writeRaw(p)
 		}
 	}
-	if l.block == nil {
-		l.block = pendingPool.Get().(*[pendingSize]byte)
-	}
-	l.pending += copy(l.block[l.pending:], p)
+	l.pending += copy(l.block.buf[l.pending:], p)
 	return len(p), nil
 }
 
@@ -158,14 +185,18 @@ func (l *layer) flush() (sent int, err error) {
 
 func (l *layer) flushLocked() error {
 	if l.pending > 0 {
-		b := l.block
 		if l.werr == nil {
-			l.writeRaw(b[:l.pending])
+			l.writeRaw(l.block.buf[:l.pending])
 		}
-		l.block, l.pending = nil, 0
-		pendingPool.Put(b)
+		l.giveBack()
 	}
 	return l.werr
+}
+
+func (l *layer) giveBack() {
+	b := l.block
+	l.block, l.pending = nil, 0
+	b.pool.Put(b)
 }
 
 // writeRaw is the only place that writes to the conn beneath. Any error is permanent: how

@@ -9,7 +9,7 @@ import (
 // scratchPool lends the plaintext of one record to WriteBuffers.
 var scratchPool = sync.Pool{New: func() any { return new([maxPlaintext]byte) }}
 
-// Write encrypts p into records of up to 16 KiB and sends up to 64 KiB of them with one
+// Write encrypts p into records of up to 16 KiB and sends up to 256 KiB of them with one
 // call on the conn beneath. It returns when all was handed to that conn, never keeps p, and
 // does not change it.
 //
@@ -90,7 +90,8 @@ func (c *Conn) writeBatch(p *plaintext) (n int64, err error) {
 	var plain int64
 	count := 0
 	c.layer.expect(p.left)
-	for count < recordsPerWrite && p.left > 0 && err == nil {
+	most := batch(p.left)
+	for count < most && p.left > 0 && err == nil {
 		var m int
 		m, err = c.tls.Write(p.next())
 		plain += int64(m)
