@@ -419,4 +419,3 @@ func scramble(r *rand.Rand, p []byte) {
 	}
 }
 
-func ref[T any](v T) *T { return &v }
