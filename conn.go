@@ -89,12 +89,13 @@ var errNoPreface = errors.New("hertznet: the connection has had an HTTP/1 reques
 type serverConn struct {
 	conn
 	idle  time.Duration // what Hertz sets before it waits for a next request
-	after time.Duration // for how long it may wait there before it is parked; 0 is for ever
 	phase atomic.Int32
 	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
 	lease atomic.Int32
 	http1 bool // it has had a request, so its next bytes are no HTTP/2 preface
 	joins bool // answers to pipelined requests leave together
+
+	parkable bool // it may be parked when it has waited for that
 }
 
 // Hertz's engine closes every connection that it returns from. One that it returns
@@ -201,10 +202,14 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 // peekIdle waits for the next request, and offers the connection for parking if none
 // has begun when it has waited for so long. The error is then a timeout.
 func (c *serverConn) peekIdle(n int) ([]byte, error) {
-	if c.after <= 0 || c.idle > 0 && c.idle <= c.after {
+	var after time.Duration
+	if c.parkable {
+		after = c.ParkAfter()
+	}
+	if after <= 0 || c.idle > 0 && c.idle <= after {
 		return c.Conn.Peek(n)
 	}
-	if err := c.Conn.SetReadTimeout(c.after); err != nil {
+	if err := c.Conn.SetReadTimeout(after); err != nil {
 		return nil, err
 	}
 	b, err := c.Conn.Peek(n)
@@ -218,7 +223,7 @@ func (c *serverConn) peekIdle(n int) ([]byte, error) {
 	// A piece of something has come, so what is left of the time is spent here.
 	limit := c.idle
 	if limit > 0 {
-		limit -= c.after
+		limit -= after
 	}
 	if err := c.Conn.SetReadTimeout(limit); err != nil {
 		return nil, err

@@ -131,9 +131,7 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 		// Else the context would end here, for work that a handler has left behind. And with
 		// tracers Hertz calls their Finish once more for the last request when it stops
 		// waiting (pkg/protocol/http1/server.go).
-		if len(t.options.Tracers) == 0 {
-			s.after = s.ParkAfter()
-		}
+		s.parkable = len(t.options.Tracers) == 0
 	}
 	// Where a body is a stream, Release does not tell where an answer ends.
 	s.joins = !t.options.StreamRequestBody

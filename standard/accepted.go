@@ -54,7 +54,7 @@ type accepted struct {
 	known    bool // its socket is in the epoll instance
 	parks    bool // its socket is one that the poller can wait for
 	parked   parking
-	patient  bool  // the last message that it was parked for came within ParkAfter
+	patient  bool  // the last message came within ParkAfter of the one before
 	idleFrom int64 // the moment at which the idle time began; 0 if it has not, or is short
 }
 
@@ -177,7 +177,9 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 	}
 	c.pace.limit(!idle)
 	if !idle {
-		a.change(StateIdle, StateActive)
+		if a.change(StateIdle, StateActive) {
+			a.patient = true // else it would have come back to be parked
+		}
 	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() && !a.unread() {
 		a.closeFrom(StateIdle)
 	}

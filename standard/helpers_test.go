@@ -418,4 +418,3 @@ func scramble(r *rand.Rand, p []byte) {
 		p[i] = byte(r.Uint32())
 	}
 }
-

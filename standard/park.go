@@ -68,7 +68,8 @@ func (t *Transporter) parkAfter() time.Duration {
 
 // patience returns for how long an idle connection waits in its goroutine, 0 for as
 // long as it is idle. To wait for all of ParkAfter pays if the next message then comes,
-// which a connection of which the last did is thought likely to do again.
+// which is thought likely of a connection whose last one did. A short wait also costs
+// more: the kernel has to set its clock for a timer that is near.
 func (a *accepted) patience() time.Duration {
 	after := a.t.parkAfter()
 	switch {
@@ -81,10 +82,9 @@ func (a *accepted) patience() time.Duration {
 }
 
 // ParkAfter returns for how long the connection should wait when it is idle, before
-// OnData returns and the Transporter parks it: [Transporter.ParkAfter] if it had to be
-// resumed sooner than that last time, else a 64th of it. 0 is for ever: nobody would
-// park it. It changes only when the connection is resumed, and belongs to the reader's
-// goroutine.
+// OnData returns and the Transporter parks it: [Transporter.ParkAfter] if its last
+// message came within that time, else a 64th of it. 0 is for ever: nobody would
+// park it. It belongs to the reader's goroutine.
 func (c *Conn) ParkAfter() time.Duration {
 	if c.accepted == nil {
 		return 0
@@ -175,10 +175,8 @@ func (a *accepted) beginIdle(passed time.Duration) {
 
 // endIdle is called when a message has come.
 func (a *accepted) endIdle() {
-	if a.idleFrom != 0 {
-		a.patient = moment()-a.idleFrom <= int64(a.t.parkAfter())
-		a.idleFrom = 0
-	}
+	a.patient = a.idleFrom == 0 || moment()-a.idleFrom <= int64(a.t.parkAfter())
+	a.idleFrom = 0
 }
 
 // idleEnd returns the moment at which the idle time ends that began at idleFrom, if

@@ -113,6 +113,11 @@ func TestParkAfterFollowsTheLastIdleTime(t *testing.T) {
 	if got := ask(); got >= parkAfter {
 		t.Errorf("a connection that was resumed late was parked after %v, want ParkAfter/64 = %v", got, parkAfter/impatience)
 	}
+	time.Sleep(parkAfter)
+	askByte(t, c, 'x')
+	if got := ask(); got < parkAfter*3/4 {
+		t.Errorf("a connection with two messages at once was parked after %v, want ParkAfter = %v", got, parkAfter)
+	}
 }
 
 // S20: the idle time of a parked connection ends when it should, not when the next one's

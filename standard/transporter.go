@@ -60,9 +60,10 @@ type Transporter struct {
 	// ParkAfter is for how long an idle connection keeps its goroutine, at most. Then
 	// it is parked: it waits for its next byte, or for the end of IdleTimeout, in one
 	// epoll instance that all connections share, and costs neither a stack nor a
-	// buffer. The next byte calls OnData again, in a new goroutine. A connection that
-	// is new, or that was idle for longer than ParkAfter when it was parked last, is
-	// parked after a 64th of ParkAfter already, since it is not likely to be busy.
+	// buffer. The next byte calls OnData again, in a new goroutine. A connection
+	// whose last message did not come within ParkAfter of the one before, or that has
+	// had only one, is parked after a 64th of ParkAfter already, since it is not likely
+	// to be busy.
 	// Zero is DefaultParkAfter, less than zero is never. Connections of package net, TCP
 	// or unix, can be parked, with TLS or without, on Linux; others, and
 	// elsewhere, wait in their goroutine.
