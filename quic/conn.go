@@ -3,6 +3,7 @@ package quic
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -90,6 +91,22 @@ func (c *Conn) CloseWithError(err network.ApplicationError, errMsg string) error
 	<-c.ctx.Done()
 	return nil
 }
+
+// Draining returns a channel that is closed when the connection's Transporter wants no
+// more streams, nil if it has none. It is for a protocol that accepts its streams from
+// GetRawConnection: that has to end by itself, and to return from OnData when its
+// answers are delivered.
+func (c *Conn) Draining() <-chan struct{} {
+	if c.drain == nil {
+		return nil
+	}
+	return c.drain.begun.Done()
+}
+
+// Settle waits until the peer has what was sent, as far as one can know, and has had half
+// a second to read it since last, when sending ended. It returns early when ctx or the
+// connection ends. Any goroutine may call it.
+func (c *Conn) Settle(ctx context.Context, last time.Time) { settle(ctx, c.raw, last) }
 
 // AcceptStream returns the peer's next bidirectional stream: a *Stream.
 func (c *Conn) AcceptStream(ctx context.Context) (network.Stream, error) {

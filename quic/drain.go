@@ -88,14 +88,21 @@ func (d *drain) note() {
 // not read when the connection closes is lost to it, with quic-go at least.
 const readTime = 500 * time.Millisecond
 
-// settle waits until the peer has what was sent, as far as one can know, or until ctx
-// or the connection ends. quic-go does not tell what was acknowledged, but it sends
-// again whatever was not, after one PTO, then after two more, and so on (RFC 9002,
-// section 6.2): when nothing was sent for longer than that, nothing is missing.
+// settle waits until the peer has the answers that have ended.
 func (d *drain) settle(ctx context.Context, c *quic.Conn) {
 	d.mu.Lock()
-	readBy := d.last.Add(readTime)
+	last := d.last
 	d.mu.Unlock()
+	settle(ctx, c, last)
+}
+
+// settle waits until the peer has what was sent, the end of it at last, as far as one can
+// know, or until ctx or the connection ends. quic-go does not tell what was
+// acknowledged, but it sends again whatever was not, after one PTO, then after two
+// more, and so on (RFC 9002, section 6.2): when nothing was sent for longer than that,
+// nothing is missing.
+func settle(ctx context.Context, c *quic.Conn, last time.Time) {
+	readBy := last.Add(readTime)
 	if time.Since(readBy) > 10*pto(c) {
 		return // nothing was sent for long
 	}
