@@ -114,6 +114,11 @@ func (c *serverConn) Close() error {
 	if c.lease.CompareAndSwap(leaseOffered, leaseReturned) {
 		return nil
 	}
+	// Right behind the Flush of an answer it is the engine's, since that answer was the last.
+	// What is held has the write timeout then, as if it had been flushed.
+	if c.phase.Load() == flushed {
+		_ = c.FlushHeld()
+	}
 	return c.Conn.Close()
 }
 

@@ -300,3 +300,83 @@ func TestHeldAnswersLeaveBeforeTheConnectionIsClosed(t *testing.T) {
 		}
 	})
 }
+
+// stuff writes to a socket until its peer, who does not read, has no room left, and returns
+// how much that was.
+func stuff(nc net.Conn) (n int) {
+	for sent := true; sent; { // once more if some has gone on from one buffer to the other
+		sent = false
+		for p := make([]byte, 64<<10); len(p) > 0; p = p[:len(p)/2] {
+			_ = nc.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+			m, _ := nc.Write(p)
+			n += m
+			sent = sent || m > 0
+		}
+	}
+	_ = nc.SetWriteDeadline(time.Time{})
+	return n
+}
+
+// Answers before one that ends the connection reach a client that takes its time, as they
+// would if each were flushed for itself.
+func TestHeldAnswersReachASlowClientBeforeTheConnectionIsClosed(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		delay time.Duration
+		stop  bool
+	}{
+		{"the answer closes", time.Hour, false},
+		{"Shutdown", time.Hour, true},
+		{"nothing is held", -1, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			const answers, size = 10, 3900
+			sockets := make(chan net.Conn, 9)
+			entered, next := make(chan int, 1), make(chan bool)
+			s := runDelayed(t, tcpMode, test.delay, func(h *server.Hertz) {
+				h.GET("/fill", func(_ context.Context, ctx *app.RequestContext) {
+					entered <- stuff(<-sockets)
+					<-next
+				})
+				h.GET("/n", func(_ context.Context, ctx *app.RequestContext) { ctx.String(200, strings.Repeat("x", size)) })
+				h.GET("/close", func(_ context.Context, ctx *app.RequestContext) {
+					if !test.stop {
+						ctx.SetConnectionClose()
+					}
+					ctx.String(200, "last")
+				})
+			}, server.WithOnAccept(func(nc net.Conn) context.Context {
+				sockets <- nc
+				return context.Background()
+			}))
+			c := s.raw(t)
+			c.get("/n")
+			paths := []string{"/fill"}
+			for range answers {
+				paths = append(paths, "/n")
+			}
+			if test.stop {
+				paths = []string{"/fill", "/close"} // the first that is answered during Shutdown is the last
+			}
+			c.send(requests(append(paths, "/close", "/n")...))
+			n := <-entered
+			if test.stop {
+				s.shutdown(t)
+			}
+			close(next)
+			time.Sleep(time.Second) // longer than Close waits
+			_, _ = io.CopyN(io.Discard, c, int64(n))
+			got, _ := io.ReadAll(c)
+			if test.stop {
+				if !strings.Contains(string(got), "Connection: close") {
+					t.Errorf("the answer that closes did not arrive: %q", got)
+				}
+				return
+			}
+			if n := strings.Count(string(got), strings.Repeat("x", size)); n != answers || !strings.HasSuffix(string(got), "last") {
+				t.Errorf("%d of %d answers arrived, and the last: %v", n, answers, strings.HasSuffix(string(got), "last"))
+			}
+		})
+	}
+}

@@ -167,7 +167,8 @@ func (a *accepted) closed(was ConnState) {
 // SetIdle(false) when the first byte has come; if that reports false, Shutdown was
 // faster, and the message must not be acted on, since no answer can be sent. One
 // that returns from OnData while it is idle has waited long enough: the connection
-// is parked at once, and not after Transporter.ParkAfter. SetIdle
+// is parked at once, and not after Transporter.ParkAfter. SetIdle(true) first sends what
+// FlushSoon held back, within the write timeout. SetIdle
 // changes nothing for a connection that no Transporter accepted, and belongs to
 // the reader's goroutine.
 func (c *Conn) SetIdle(idle bool) (open bool) {
@@ -176,6 +177,9 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 		return !c.closed.Load()
 	}
 	c.pace.limit(!idle)
+	if idle {
+		_ = c.FlushHeld() // before, as an answer is on its way; the read that follows tells its error
+	}
 	if !idle {
 		if a.change(StateIdle, StateActive) {
 			a.patient = true // else it would have come back to be parked

@@ -58,6 +58,8 @@ const (
 	// interrupted says that the server stops: an operation that waits for a message is to
 	// end, unless one has come.
 	interrupted
+	// final says that Close has set the limit, and that nobody else does any more.
+	final
 )
 
 func (d *deadline) is(flag uint32) bool { return d.flags.Load()&flag != 0 }
@@ -75,14 +77,16 @@ func (d *deadline) mark(flag uint32, on bool) {
 func (d *deadline) setTimeout(t time.Duration) error {
 	limit := max(int64(t), 0)
 	if !d.busy() {
-		d.limit.Store(limit)
+		d.store(limit)
 		if !d.busy() {
 			return nil
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.limit.Store(limit) // together with start, for expired
+	if !d.store(limit) { // together with start, for expired
+		return nil
+	}
 	d.start = moment()
 	err := d.arm()
 	if d.is(timerExact) && limit >= 0 && !d.busy() && d.armed.Load() != 0 {
@@ -91,22 +95,53 @@ func (d *deadline) setTimeout(t time.Duration) error {
 	return unlessEnded(err)
 }
 
+// store sets the limit, unless Close has set the last one.
+func (d *deadline) store(limit int64) bool {
+	for {
+		old := d.limit.Load()
+		if d.is(final) {
+			return false
+		}
+		if d.limit.CompareAndSwap(old, limit) {
+			return true
+		}
+	}
+}
+
 func (d *deadline) busy() bool { return d.is(opWaiting | tlsShaking) }
 
 // setDeadline limits operations, a blocked one included, to the moment t; the
 // zero time lifts the limit.
 func (d *deadline) setDeadline(t time.Time) error {
-	var limit int64
+	limit := limitAt(t)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.store(limit) {
+		return nil
+	}
+	return d.set(-limit)
+}
+
+// setFinal is setDeadline for Close: a SetWriteTimeout that has begun already must not
+// undo it.
+func (d *deadline) setFinal(t time.Time) error {
+	limit := limitAt(t)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mark(final, true)
+	d.limit.Store(limit)
+	return d.set(-limit)
+}
+
+// limitAt returns the limit for the moment t, 0 for the zero time.
+func limitAt(t time.Time) (limit int64) {
 	if !t.IsZero() {
 		// Not t.Sub(epoch): the wall clock, by which a t without a monotonic reading
 		// is compared, may have been set since the process started.
 		now, left := moment(), int64(time.Until(t))
 		limit = -max(now+min(left, math.MaxInt64-now), 1)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.limit.Store(limit)
-	return d.set(-limit)
+	return limit
 }
 
 // begin is called by an operation that may block, before it does. Calling it

@@ -38,7 +38,8 @@ type hold struct {
 // is when Len is not 0: the answer to that one then leaves together with this one.
 //
 // Output of less than 4 KiB is held back until the next Flush, Write or ReadFrom, until
-// a read that would block, until 64 KiB are held, until Close, or for
+// a read that would block or finds the end, until SetIdle(true), until OnData returns nil,
+// until 64 KiB are held, until Close, or for
 // [Transporter.FlushDelay], whichever is first. All else is flushed at once. Nothing that was
 // given to WriteBinary is kept [A10], and what Malloc returned is no longer the
 // caller's, as after Flush.
@@ -190,7 +191,7 @@ func (c *Conn) closeHeld() {
 		return
 	}
 	if !h.mu.TryLock() {
-		if c.wr.setDeadline(time.Now().Add(closeFlush)) != nil {
+		if c.wr.setFinal(time.Now().Add(closeFlush)) != nil {
 			return // nothing would bound it
 		}
 		h.mu.Lock()
@@ -199,7 +200,7 @@ func (c *Conn) closeHeld() {
 	if h.out == nil {
 		return
 	}
-	if c.wr.setDeadline(time.Now().Add(closeFlush)) != nil {
+	if c.wr.setFinal(time.Now().Add(closeFlush)) != nil {
 		h.take().free()
 		return
 	}

@@ -205,17 +205,14 @@ func TestCloseIsBoundedWhileThePeerReadsNothing(t *testing.T) {
 		t.Run(fmt.Sprintf("being sent %v", sent), func(t *testing.T) {
 			eachTransport(t, func(t *testing.T, a, b *Conn) {
 				allBack := blocksComeBack(t)
-				delay := time.Hour
-				if sent {
-					delay = time.Millisecond
-				}
 				fill(t, a, b)
-				delayed(a, delay)
+				delayed(a, time.Hour) // or the timer might send while more is held, which would wait
 				if tc, ok := a.nc.(*tlsconn.Conn); ok {
 					a.accepted.tls = &TLSConn{tls: tc}
 				}
 				holdMuch(t, a)
 				if sent {
+					a.held.Load().timer.Reset(0)
 					// Only the timer's goroutine can have the lock for long.
 					eventually(t, func() bool {
 						free := a.held.Load().mu.TryLock()
@@ -603,4 +600,137 @@ func TestNothingIsHeldWhileAConnectionIsIdle(t *testing.T) {
 		t.Errorf("%d flushes", n)
 	}
 	settles(t, "bytes written", 18, func() int { return int(tr.Stats().BytesWritten) }) // counted once it is done
+}
+
+// stuff writes to a socket until its peer, who does not read, has no room left, and returns
+// how much that was.
+func stuff(nc net.Conn) (n int) {
+	for sent := true; sent; { // once more if some has gone on from one buffer to the other
+		sent = false
+		for p := make([]byte, 64<<10); len(p) > 0; p = p[:len(p)/2] {
+			_ = nc.SetWriteDeadline(time.Now().Add(2 * soon))
+			m, _ := nc.Write(p)
+			n += m
+			sent = sent || m > 0
+		}
+	}
+	_ = nc.SetWriteDeadline(time.Time{})
+	return n
+}
+
+// A peer that is slow to take an answer is not idle while that is on its way: Shutdown waits
+// for it, however the answer was flushed.
+func TestS6_ShutdownWaitsForHeldAnswers(t *testing.T) {
+	const answers, size = 15, 4000
+	for name, setIdle := range map[string]bool{"OnData returned": false, "SetIdle": true} {
+		t.Run(name, func(t *testing.T) {
+			stuffed := make(chan int, 1)
+			s := serve(t, &Transporter{FlushDelay: time.Hour}, func(_ context.Context, conn any) error {
+				c := conn.(*Conn)
+				if err := c.Skip(1); err != nil {
+					return err
+				}
+				n := stuff(c.nc)
+				for range answers {
+					put(t, c, pattern(size))
+					if err := c.FlushSoon(); err != nil {
+						return err
+					}
+				}
+				stuffed <- n
+				if setIdle {
+					c.SetIdle(true)
+					_, err := c.Peek(1)
+					c.SetIdle(false)
+					return err
+				}
+				return nil
+			})
+			nc, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if _, err := nc.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			n := <-stuffed
+			ended := make(chan error, 1)
+			go func() { ended <- s.Shutdown(t.Context()) }()
+			select {
+			case err := <-ended:
+				t.Errorf("Shutdown ended while an answer was on its way: %v", err)
+			case <-time.After(4*newGrace + closeFlush):
+			}
+			_ = nc.SetReadDeadline(time.Now().Add(late))
+			got, err := io.ReadAll(nc)
+			got = got[min(n, len(got)):]
+			if want := bytes.Repeat(pattern(size), answers); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d of %d bytes arrived, %v", len(got), len(want), err)
+			}
+		})
+	}
+}
+
+// Nor is what is held lost on a peer that is slow, and has said that it sends no more.
+func TestHeldAnswersReachASlowPeerThatHasClosedItsSide(t *testing.T) {
+	const answers, size = 15, 4000
+	stuffed := make(chan int, 1)
+	s := serve(t, &Transporter{FlushDelay: time.Hour}, func(_ context.Context, conn any) error {
+		c := conn.(*Conn)
+		if err := c.Skip(1); err != nil {
+			return err
+		}
+		n := stuff(c.nc)
+		for range answers {
+			put(t, c, pattern(size))
+			if err := c.FlushSoon(); err != nil {
+				return err
+			}
+		}
+		stuffed <- n
+		_, err := c.Peek(1)
+		return err
+	})
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	n := <-stuffed
+	time.Sleep(4 * closeFlush) // Close, with what it gives a peer that does not read
+	_ = nc.SetReadDeadline(time.Now().Add(late))
+	got, err := io.ReadAll(nc)
+	got = got[min(n, len(got)):]
+	if want := bytes.Repeat(pattern(size), answers); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d of %d bytes arrived, %v", len(got), len(want), err)
+	}
+}
+
+// Close stays bounded when a SetWriteTimeout that began before it is only now carried out.
+func TestCloseIsBoundedWhileATimeoutIsSet(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close() // it reads nothing
+	c := delayed(NewConn(a), time.Microsecond)
+	holdSoon(t, c, pattern(100))
+	eventually(t, func() bool { return c.wr.is(opWaiting) }) // the timer's
+	ended := make(chan error, 1)
+	go func() { ended <- c.Close() }()
+	eventually(t, c.closed.Load)
+	for giveUp := time.After(20 * closeFlush); ; {
+		select {
+		case <-ended:
+			return
+		case <-giveUp:
+			t.Fatal("Close waits for a peer that does not read")
+		case <-time.After(time.Millisecond):
+			_ = c.wr.setTimeout(time.Hour)
+		}
+	}
 }

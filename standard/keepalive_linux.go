@@ -14,6 +14,9 @@ const (
 	keepAliveCount    = 9
 )
 
+// inheritsKeepAlive: to try it is worth a listener.
+const inheritsKeepAlive = true
+
 // inheritKeepAlive has ln's connections probe a peer that was silent for idle. On Linux
 // they inherit it from their listener, so that none takes four system calls for it.
 func inheritKeepAlive(ln net.Listener, idle time.Duration) error {

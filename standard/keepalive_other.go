@@ -10,4 +10,6 @@ import (
 
 const keepAliveIdle = 0
 
+const inheritsKeepAlive = false
+
 func inheritKeepAlive(net.Listener, time.Duration) error { return errors.ErrUnsupported }

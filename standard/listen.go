@@ -57,7 +57,7 @@ func (t *Transporter) listenWith(lc net.ListenConfig, network, addr string) (net
 	if idle == 0 && lc.KeepAlive == 0 && lc.KeepAliveConfig == (net.KeepAliveConfig{}) {
 		idle = keepAliveIdle
 	}
-	if idle != 0 && strings.HasPrefix(network, "tcp") {
+	if (idle < 0 || idle > 0 && inheritsKeepAlive) && strings.HasPrefix(network, "tcp") {
 		quiet := lc
 		quiet.KeepAlive, quiet.KeepAliveConfig = -1, net.KeepAliveConfig{}
 		ln, err := quiet.Listen(context.Background(), network, addr)

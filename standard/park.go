@@ -118,9 +118,6 @@ func socketOf(nc net.Conn) syscall.RawConn {
 // unread, or parks the connection. waited says that it has lingered already.
 func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, err error) {
 	c, after := a.base, a.patience()
-	if err := c.sendHeld(); err != nil {
-		return false, err
-	}
 	if waited {
 		a.beginIdle(after)
 		if a.tls != nil {

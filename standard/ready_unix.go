@@ -96,6 +96,7 @@ func (r *rawReader) readReady(fd uintptr) bool {
 		case n > 0:
 			r.got = n
 		case err == nil:
+			_ = c.sendHeld() // the peer may go on reading, and what follows may be Close
 			r.err = io.EOF
 		case err == syscall.EINTR:
 			continue

@@ -142,6 +142,11 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			state = StateActive
 			continue
 		}
+		// A peer that is slow to take an answer makes nobody idle.
+		if err := c.sendHeld(); err != nil {
+			t.quiet("what was held back cannot be sent", a, err)
+			return false
+		}
 		if !waited && !a.change(StateActive, StateIdle) {
 			a.change(StateHijacked, StateIdle)
 		}
