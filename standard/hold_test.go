@@ -232,11 +232,14 @@ func TestCloseIsBoundedWhileThePeerReadsNothing(t *testing.T) {
 	}
 }
 
-// holdMuch holds back so much that it does not fit where fill was.
+// muchAnswers of muchSize bytes are more than fits where fill was.
+const muchAnswers, muchSize = 15, 4000
+
+// holdMuch holds them back.
 func holdMuch(t testing.TB, a *Conn) {
 	t.Helper()
-	for range 15 {
-		put(t, a, pattern(4000))
+	for range muchAnswers {
+		put(t, a, pattern(muchSize))
 		if err := a.FlushSoon(); err != nil {
 			return // the timer was faster
 		}
@@ -251,20 +254,7 @@ func fill(t testing.TB, a, b *Conn) {
 	if tc, ok := raw.(*tlsconn.Conn); ok {
 		raw = tc.NetConn() // b does not read what is no TLS
 	}
-	for sent := true; sent; { // once more if some has gone on from one buffer to the other
-		sent = false
-		for p := pattern(64 << 10); len(p) > 0; p = p[:len(p)/2] {
-			for {
-				_ = raw.SetWriteDeadline(time.Now().Add(2 * soon))
-				n, err := raw.Write(p)
-				sent = sent || n > 0
-				if err != nil {
-					break
-				}
-			}
-		}
-	}
-	_ = raw.SetWriteDeadline(time.Time{})
+	stuff(raw)
 }
 
 func eventually(t testing.TB, f func() bool) {
@@ -621,7 +611,6 @@ func stuff(nc net.Conn) (n int) {
 // A peer that is slow to take an answer is not idle while that is on its way: Shutdown waits
 // for it, however the answer was flushed.
 func TestS6_ShutdownWaitsForHeldAnswers(t *testing.T) {
-	const answers, size = 15, 4000
 	for name, setIdle := range map[string]bool{"OnData returned": false, "SetIdle": true} {
 		t.Run(name, func(t *testing.T) {
 			stuffed := make(chan int, 1)
@@ -631,12 +620,7 @@ func TestS6_ShutdownWaitsForHeldAnswers(t *testing.T) {
 					return err
 				}
 				n := stuff(c.nc)
-				for range answers {
-					put(t, c, pattern(size))
-					if err := c.FlushSoon(); err != nil {
-						return err
-					}
-				}
+				holdMuch(t, c)
 				stuffed <- n
 				if setIdle {
 					c.SetIdle(true)
@@ -665,7 +649,7 @@ func TestS6_ShutdownWaitsForHeldAnswers(t *testing.T) {
 			_ = nc.SetReadDeadline(time.Now().Add(late))
 			got, err := io.ReadAll(nc)
 			got = got[min(n, len(got)):]
-			if want := bytes.Repeat(pattern(size), answers); err != nil || !bytes.Equal(got, want) {
+			if want := bytes.Repeat(pattern(muchSize), muchAnswers); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%d of %d bytes arrived, %v", len(got), len(want), err)
 			}
 		})
@@ -674,7 +658,6 @@ func TestS6_ShutdownWaitsForHeldAnswers(t *testing.T) {
 
 // Nor is what is held lost on a peer that is slow, and has said that it sends no more.
 func TestHeldAnswersReachASlowPeerThatHasClosedItsSide(t *testing.T) {
-	const answers, size = 15, 4000
 	stuffed := make(chan int, 1)
 	s := serve(t, &Transporter{FlushDelay: time.Hour}, func(_ context.Context, conn any) error {
 		c := conn.(*Conn)
@@ -682,12 +665,7 @@ func TestHeldAnswersReachASlowPeerThatHasClosedItsSide(t *testing.T) {
 			return err
 		}
 		n := stuff(c.nc)
-		for range answers {
-			put(t, c, pattern(size))
-			if err := c.FlushSoon(); err != nil {
-				return err
-			}
-		}
+		holdMuch(t, c)
 		stuffed <- n
 		_, err := c.Peek(1)
 		return err
@@ -708,7 +686,7 @@ func TestHeldAnswersReachASlowPeerThatHasClosedItsSide(t *testing.T) {
 	_ = nc.SetReadDeadline(time.Now().Add(late))
 	got, err := io.ReadAll(nc)
 	got = got[min(n, len(got)):]
-	if want := bytes.Repeat(pattern(size), answers); err != nil || !bytes.Equal(got, want) {
+	if want := bytes.Repeat(pattern(muchSize), muchAnswers); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d of %d bytes arrived, %v", len(got), len(want), err)
 	}
 }

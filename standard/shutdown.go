@@ -102,7 +102,7 @@ func (t *Transporter) Close() error {
 
 // Shutdown ends accepting, closes idle connections at once, those that have not
 // sent a byte after a moment, and waits for the active ones to end. An idle one whose
-// next message has begun to arrive is active. When ctx ends first it closes what is
+// socket has something to read is active. When ctx ends first it closes what is
 // left and returns exactly ctx.Err() [S6, S7]. It may be called before serving, more
 // than once, and concurrently [S8].
 func (t *Transporter) Shutdown(ctx context.Context) error {
