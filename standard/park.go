@@ -55,7 +55,7 @@ func (l *parkingLot) close() {
 	}
 }
 
-// impatience is which part of ParkAfter a connection waits for as a rule.
+// impatience divides ParkAfter for a connection that is not patient.
 const impatience = 64
 
 // parkAfter returns ParkAfter with its default, 0 for never.

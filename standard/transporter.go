@@ -151,7 +151,7 @@ type Transporter struct {
 	taking   bool                 // Serve may have a connection that is not in conns yet
 	listened net.Listener         // by Listen: its connections know of KeepAlive
 	inherits bool                 // listener is that one
-	closing  net.Listener         // the same, closed once
+	closing  net.Listener         // the listener, closed once
 	conns    map[uint64]*accepted // those that are open, by id
 	lastID   uint64
 	stopped  chan struct{} // closed when stopping begins
