@@ -28,6 +28,7 @@ func (t *Transporter) resume(a *accepted) {
 
 // run finishes the connection after f, unless that has parked it.
 func (t *Transporter) run(a *accepted, f func() (parked bool)) {
+	growStack(0)
 	parked := false
 	defer func() {
 		if p := recover(); p != nil {
