@@ -270,6 +270,7 @@ const settleTime = 2 * time.Second
 
 // ServeHTTP implements http.Handler: a request is a call, each in a goroutine of its own.
 func (c *serverConn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	growStack(0)
 	c.begin()
 	defer c.end()
 	if !c.exchange(w.(responseWriter), r) {
