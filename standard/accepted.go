@@ -116,7 +116,7 @@ func (a *accepted) dismiss(states ...ConnState) {
 			return
 		}
 		if rd := &a.base.rd; (s == StateNew || s == StateIdle) && !rd.is(interrupted) {
-			rd.interrupt()
+			rd.interrupt(a.base)
 			if a.is(s) {
 				return
 			}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -41,7 +42,12 @@ import (
 // no byte is sent twice [W8]. After Close, operations that need the connection
 // fail with net.ErrClosed; bytes that are buffered can still be read.
 type Conn struct {
-	nc net.Conn
+	nc     net.Conn
+	sys    syscall.RawConn // of nc if it is a socket; nil where nothing is read from it or written to it directly
+	socket bool            // nc is one
+
+	closed  atomic.Bool
+	overTLS bool // until bytes have come: then the handshake is complete
 
 	// The reader's.
 	in      ring
@@ -50,9 +56,6 @@ type Conn struct {
 	readErr error      // sticky; found when everything before it has been read
 	readMu  sync.Mutex // lets any number of goroutines use Read alone
 	raw     *rawReader // of a socket, from the first read on, but not while it is parked
-	overTLS bool       // until bytes have come: then the handshake is complete
-
-	socket bool // nc is one: see readRaw, and pieces go out by writev
 
 	// The writer's.
 	out      *output // what waits for Flush; nil is nothing
@@ -61,7 +64,6 @@ type Conn struct {
 	writeMu  sync.Mutex // lets any number of goroutines use Write alone
 	held     atomic.Pointer[hold]
 
-	closed   atomic.Bool
 	accepted *accepted // what the Transporter knows of it; nil for other conns
 }
 
@@ -85,10 +87,12 @@ func NewConn(c net.Conn) *Conn {
 
 func (c *Conn) init(nc net.Conn) {
 	c.nc = nc
-	c.rd.conn = c
-	c.wr.conn, c.wr.write = c, true
+	c.wr.write = true
 	// Only the types themselves: one that embeds a socket may have its own Read.
 	if c.socket = isStreamSocket(nc); c.socket {
+		if canRaw {
+			c.sys = socketOf(nc)
+		}
 		return
 	}
 	// Some conns end for good at a timeout, so theirs must not fire early. That
@@ -312,7 +316,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 		case isTimeout(err) && c.dismissed():
 			return 0, c.closedError("read")
 		case isTimeout(err):
-			over, armErr := c.rd.expired()
+			over, armErr := c.rd.expired(c)
 			if armErr != nil {
 				return 0, armErr
 			}
@@ -348,7 +352,7 @@ func (c *Conn) readOnce(p []byte, need int) (int, error) {
 }
 
 // readsRaw reports whether reads wait for readiness, without a buffer.
-func (c *Conn) readsRaw() bool { return canReadRaw && c.socket }
+func (c *Conn) readsRaw() bool { return c.sys != nil }
 
 // closedError is what every operation after Close returns [C6].
 func (c *Conn) closedError(op string) error {
@@ -399,7 +403,7 @@ func (c *Conn) SetReadTimeout(t time.Duration) error {
 	if c.closed.Load() {
 		return c.closedError("set")
 	}
-	return c.rd.setTimeout(t)
+	return c.rd.setTimeout(c, t)
 }
 
 // SetWriteTimeout is to writing what SetReadTimeout is to reading. A Flush that
@@ -408,7 +412,7 @@ func (c *Conn) SetWriteTimeout(t time.Duration) error {
 	if c.closed.Load() {
 		return c.closedError("set")
 	}
-	return c.wr.setTimeout(t)
+	return c.wr.setTimeout(c, t)
 }
 
 // SetDeadline sets both deadlines as net.Conn describes.
@@ -425,7 +429,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.closed.Load() {
 		return c.closedError("set")
 	}
-	return c.rd.setDeadline(t)
+	return c.rd.setDeadline(c, t)
 }
 
 // SetWriteDeadline limits writing to the moment t. After it every write fails,
@@ -434,5 +438,5 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.closed.Load() {
 		return c.closedError("set")
 	}
-	return c.wr.setDeadline(t)
+	return c.wr.setDeadline(c, t)
 }

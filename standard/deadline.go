@@ -30,8 +30,6 @@ func moment() int64 { return int64(time.Since(epoch)) }
 // endShake from the one that runs the handshake, the rest only from the one that
 // runs the operation.
 type deadline struct {
-	conn *Conn // in which it is
-
 	// limit is what the user set last: 0 is no limit, a positive number a
 	// timeout in nanoseconds, a negative one the moment of a deadline.
 	limit atomic.Int64
@@ -74,7 +72,7 @@ func (d *deadline) mark(flag uint32, on bool) {
 
 // setTimeout limits every operation to t; t <= 0 lifts the limit. An operation
 // that is blocked now has t from now on [T15].
-func (d *deadline) setTimeout(t time.Duration) error {
+func (d *deadline) setTimeout(c *Conn, t time.Duration) error {
 	limit := max(int64(t), 0)
 	if !d.busy() {
 		d.store(limit)
@@ -88,9 +86,9 @@ func (d *deadline) setTimeout(t time.Duration) error {
 		return nil
 	}
 	d.start = moment()
-	err := d.arm()
+	err := d.arm(c)
 	if d.is(timerExact) && limit >= 0 && !d.busy() && d.armed.Load() != 0 {
-		_ = d.set(0) // the operation has just ended, and end found nothing to lift
+		_ = d.set(c, 0) // the operation has just ended, and end found nothing to lift
 	}
 	return unlessEnded(err)
 }
@@ -112,25 +110,25 @@ func (d *deadline) busy() bool { return d.is(opWaiting | tlsShaking) }
 
 // setDeadline limits operations, a blocked one included, to the moment t; the
 // zero time lifts the limit.
-func (d *deadline) setDeadline(t time.Time) error {
+func (d *deadline) setDeadline(c *Conn, t time.Time) error {
 	limit := limitAt(t)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.store(limit) {
 		return nil
 	}
-	return d.set(-limit)
+	return d.set(c, -limit)
 }
 
 // setFinal is setDeadline for Close: a SetWriteTimeout that has begun already must not
 // undo it.
-func (d *deadline) setFinal(t time.Time) error {
+func (d *deadline) setFinal(c *Conn, t time.Time) error {
 	limit := limitAt(t)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark(final, true)
 	d.limit.Store(limit)
-	return d.set(-limit)
+	return d.set(c, -limit)
 }
 
 // limitAt returns the limit for the moment t, 0 for the zero time.
@@ -146,7 +144,7 @@ func limitAt(t time.Time) (limit int64) {
 
 // begin is called by an operation that may block, before it does. Calling it
 // again during the same operation does nothing: the limit holds for the whole.
-func (d *deadline) begin() error {
+func (d *deadline) begin(c *Conn) error {
 	if d.is(opWaiting) {
 		return nil
 	}
@@ -154,7 +152,7 @@ func (d *deadline) begin() error {
 	if d.is(timerLate) {
 		d.mark(timerLate, false)
 	}
-	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.bound()
+	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.bound(c)
 	if limit == 0 && armed == 0 && bound == 0 {
 		return nil
 	}
@@ -162,27 +160,27 @@ func (d *deadline) begin() error {
 		if d.write && moment() >= armed {
 			// The timer beneath may be a little late, and a write that does not
 			// block would slip through [T11].
-			return timeoutError("write", d.conn.nc, os.ErrDeadlineExceeded)
+			return timeoutError("write", c.nc, os.ErrDeadlineExceeded)
 		}
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.start = moment()
-	return unlessEnded(d.arm())
+	return unlessEnded(d.arm(c))
 }
 
 // interrupt wakes the operation that is running, or the next one that blocks, if it is
 // one that bears a timer which fires too early.
-func (d *deadline) interrupt() {
+func (d *deadline) interrupt(c *Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark(interrupted, true)
-	_ = d.set(1) // long ago
+	_ = d.set(c, 1) // long ago
 }
 
 // end ends the operation.
-func (d *deadline) end() {
+func (d *deadline) end(c *Conn) {
 	if !d.is(opWaiting) {
 		return
 	}
@@ -193,13 +191,13 @@ func (d *deadline) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.limit.Load() >= 0 { // else it is the user's own deadline
-		_ = d.set(0)
+		_ = d.set(c, 0)
 	}
 }
 
 // beginShake limits a handshake, which may run beside an operation in the same
 // direction: then that one's limit holds for both, and is left alone.
-func (d *deadline) beginShake() error {
+func (d *deadline) beginShake(c *Conn) error {
 	d.mark(tlsShaking, true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,23 +205,23 @@ func (d *deadline) beginShake() error {
 		return nil
 	}
 	d.start = moment()
-	return unlessEnded(d.arm())
+	return unlessEnded(d.arm(c))
 }
 
 // endShake lifts what beginShake set, unless it is needed.
-func (d *deadline) endShake() {
+func (d *deadline) endShake(c *Conn) {
 	d.mark(tlsShaking, false)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.is(opWaiting) && d.limit.Load() >= 0 && d.armed.Load() != 0 {
-		_ = d.set(0) // fails only on a conn that has ended
+		_ = d.set(c, 0) // fails only on a conn that has ended
 	}
 }
 
 // expired is called when the conn beneath reports a timeout. It reports whether
 // the operation's limit has passed; if not, the timer was an old one, has been
 // set again, and the operation goes on.
-func (d *deadline) expired() (bool, error) {
+func (d *deadline) expired(c *Conn) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := moment()
@@ -231,28 +229,28 @@ func (d *deadline) expired() (bool, error) {
 		d.mark(opWaiting, true)
 		d.start = now
 	}
-	due, armed := d.due(), d.armed.Load()
+	due, armed := d.due(c), d.armed.Load()
 	if due != 0 && now >= due {
 		return true, nil
 	}
 	if !d.is(timerLate) && (armed == 0 || armed > now+int64(time.Millisecond)) {
 		return true, nil // not our timer: the conn beneath has reasons of its own
 	}
-	err := d.set(due)
+	err := d.set(c, due)
 	d.mark(timerLate, false)
 	return false, unlessEnded(err)
 }
 
 // bound returns what the running operation may take besides; 0 is no bound.
-func (d *deadline) bound() int64 {
+func (d *deadline) bound(c *Conn) int64 {
 	if d.write {
 		return 0
 	}
-	return d.conn.pace.limits()
+	return c.pace.limits()
 }
 
 // due returns the moment at which the running operation ends; 0 is never.
-func (d *deadline) due() int64 {
+func (d *deadline) due(c *Conn) int64 {
 	due := d.limit.Load()
 	switch {
 	case due <= 0:
@@ -262,23 +260,23 @@ func (d *deadline) due() int64 {
 	default:
 		due += d.start
 	}
-	if bound := d.bound(); bound > 0 && (due == 0 || d.start+bound < due) {
+	if bound := d.bound(c); bound > 0 && (due == 0 || d.start+bound < due) {
 		due = d.start + bound
 	}
 	return due
 }
 
 // arm sets the timer beneath unless what is set serves. d.mu is held.
-func (d *deadline) arm() error {
-	due, armed := d.due(), d.armed.Load()
+func (d *deadline) arm(c *Conn) error {
+	due, armed := d.due(c), d.armed.Load()
 	if due == armed || !d.is(timerExact) && (due == 0 || armed != 0 && armed < due) {
 		return nil
 	}
-	return d.set(due)
+	return d.set(c, due)
 }
 
 // set sets the timer beneath to the moment at. d.mu is held.
-func (d *deadline) set(at int64) error {
+func (d *deadline) set(c *Conn, at int64) error {
 	if was := d.armed.Load(); was != 0 && was <= moment() {
 		d.mark(timerLate, true)
 	}
@@ -288,9 +286,9 @@ func (d *deadline) set(at int64) error {
 	}
 	var err error
 	if d.write {
-		err = d.conn.nc.SetWriteDeadline(t)
+		err = c.nc.SetWriteDeadline(t)
 	} else {
-		err = d.conn.nc.SetReadDeadline(t)
+		err = c.nc.SetReadDeadline(t)
 	}
 	switch {
 	case err == nil:

@@ -42,17 +42,41 @@ func (c *timerConn) get(i int) (time.Time, int) {
 	return c.at[i], c.sets[i]
 }
 
-// newDeadline returns a deadline over a timerConn.
-func newDeadline(exact bool) (*deadline, *timerConn) {
-	c := new(timerConn)
-	d := &deadline{conn: &Conn{nc: c}}
+// boundDeadline is a deadline of a Conn, with its Conn.
+type boundDeadline struct {
+	*deadline
+	c *Conn
+}
+
+// deadlineOver returns a deadline of a Conn over nc.
+func deadlineOver(nc net.Conn, write, exact bool) boundDeadline {
+	c := &Conn{nc: nc}
+	d := boundDeadline{&c.rd, c}
+	if write {
+		d.deadline = &c.wr
+	}
+	d.write = write
 	d.mark(timerExact, exact)
-	return d, c
+	return d
+}
+
+func (d boundDeadline) begin() error                     { return d.deadline.begin(d.c) }
+func (d boundDeadline) end()                             { d.deadline.end(d.c) }
+func (d boundDeadline) beginShake() error                { return d.deadline.beginShake(d.c) }
+func (d boundDeadline) endShake()                        { d.deadline.endShake(d.c) }
+func (d boundDeadline) expired() (bool, error)           { return d.deadline.expired(d.c) }
+func (d boundDeadline) setTimeout(t time.Duration) error { return d.deadline.setTimeout(d.c, t) }
+func (d boundDeadline) setDeadline(t time.Time) error    { return d.deadline.setDeadline(d.c, t) }
+
+// newDeadline returns that of reading over a timerConn.
+func newDeadline(exact bool) (boundDeadline, *timerConn) {
+	c := new(timerConn)
+	return deadlineOver(c, false, exact), c
 }
 
 // wait runs one operation as a conn would: it ends when done passes, or when the
 // timer that is set fires and d says that the limit has passed.
-func (c *timerConn) wait(d *deadline, done time.Duration) error {
+func (c *timerConn) wait(d boundDeadline, done time.Duration) error {
 	if err := d.begin(); err != nil {
 		return err
 	}
@@ -251,12 +275,12 @@ func TestT12_OneOperationBeginsOnce(t *testing.T) {
 // A timer that fires early while another goroutine changes the limit is no timeout:
 // neither the old limit nor the new one has passed.
 func TestT15_ChangeWhileAnEarlyTimerFires(t *testing.T) {
-	for name, change := range map[string]func(d *deadline) error{
-		"a later deadline": func(d *deadline) error { return d.setDeadline(time.Now().Add(time.Hour)) },
-		"no deadline":      func(d *deadline) error { return d.setDeadline(time.Time{}) },
-		"a longer timeout": func(d *deadline) error { return d.setTimeout(time.Hour) },
-		"no timeout":       func(d *deadline) error { return d.setTimeout(0) },
-		"a shorter one":    func(d *deadline) error { return d.setTimeout(time.Second) },
+	for name, change := range map[string]func(d boundDeadline) error{
+		"a later deadline": func(d boundDeadline) error { return d.setDeadline(time.Now().Add(time.Hour)) },
+		"no deadline":      func(d boundDeadline) error { return d.setDeadline(time.Time{}) },
+		"a longer timeout": func(d boundDeadline) error { return d.setTimeout(time.Hour) },
+		"no timeout":       func(d boundDeadline) error { return d.setTimeout(0) },
+		"a shorter one":    func(d boundDeadline) error { return d.setTimeout(time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -306,12 +330,12 @@ func TestR28_ForeignTimeoutIsReported(t *testing.T) {
 // The largest duration and the most distant times, as deadlines too, are limits that
 // never pass, and no overflow on any clock; what the kit asks is that of timeouts.
 func TestT13_LongestLimits(t *testing.T) {
-	for name, set := range map[string]func(d *deadline) error{
-		"MaxInt64":   func(d *deadline) error { return d.setTimeout(math.MaxInt64) },
-		"MaxInt64-1": func(d *deadline) error { return d.setTimeout(math.MaxInt64 - 1) },
-		"100 years":  func(d *deadline) error { return d.setTimeout(100 * 365 * 24 * time.Hour) },
-		"year 9999":  func(d *deadline) error { return d.setDeadline(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)) },
-		"the last":   func(d *deadline) error { return d.setDeadline(time.Unix(1<<62, 0)) },
+	for name, set := range map[string]func(d boundDeadline) error{
+		"MaxInt64":   func(d boundDeadline) error { return d.setTimeout(math.MaxInt64) },
+		"MaxInt64-1": func(d boundDeadline) error { return d.setTimeout(math.MaxInt64 - 1) },
+		"100 years":  func(d boundDeadline) error { return d.setTimeout(100 * 365 * 24 * time.Hour) },
+		"year 9999":  func(d boundDeadline) error { return d.setDeadline(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)) },
+		"the last":   func(d boundDeadline) error { return d.setDeadline(time.Unix(1<<62, 0)) },
 	} {
 		for _, where := range []string{"real clock", "bubble"} {
 			t.Run(name+"/"+where, func(t *testing.T) {
@@ -368,15 +392,15 @@ func TestT14_ChangesAreCounted(t *testing.T) {
 	const changes = 10000
 	longer := func(i int) time.Duration { return time.Hour + time.Duration(i) }
 	shorter := func(i int) time.Duration { return time.Hour - time.Duration(i) }
-	timeouts := func(of func(i int) time.Duration) func(*deadline, int) error {
-		return func(d *deadline, i int) error { return d.setTimeout(of(i)) }
+	timeouts := func(of func(i int) time.Duration) func(boundDeadline, int) error {
+		return func(d boundDeadline, i int) error { return d.setTimeout(of(i)) }
 	}
-	deadlines := func(d *deadline, i int) error { return d.setDeadline(time.Now().Add(shorter(i))) }
+	deadlines := func(d boundDeadline, i int) error { return d.setDeadline(time.Now().Add(shorter(i))) }
 	const last = changes - 1
 	for _, tc := range []struct {
 		name          string
 		exact, during bool // an operation
-		change        func(d *deadline, i int) error
+		change        func(d boundDeadline, i int) error
 		sets          int
 		at            time.Duration // what the timer is set to then; 0 is not set
 		after         time.Duration // and after the operation

@@ -191,7 +191,7 @@ func (c *Conn) closeHeld() {
 		return
 	}
 	if !h.mu.TryLock() {
-		if c.wr.setFinal(time.Now().Add(closeFlush)) != nil {
+		if c.wr.setFinal(c, time.Now().Add(closeFlush)) != nil {
 			return // nothing would bound it
 		}
 		h.mu.Lock()
@@ -200,7 +200,7 @@ func (c *Conn) closeHeld() {
 	if h.out == nil {
 		return
 	}
-	if c.wr.setFinal(time.Now().Add(closeFlush)) != nil {
+	if c.wr.setFinal(c, time.Now().Add(closeFlush)) != nil {
 		h.take().free()
 		return
 	}

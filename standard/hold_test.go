@@ -708,7 +708,7 @@ func TestCloseIsBoundedWhileATimeoutIsSet(t *testing.T) {
 		case <-giveUp:
 			t.Fatal("Close waits for a peer that does not read")
 		case <-time.After(time.Millisecond):
-			_ = c.wr.setTimeout(time.Hour)
+			_ = c.wr.setTimeout(c, time.Hour)
 		}
 	}
 }

@@ -209,17 +209,17 @@ func (c *Conn) flush() error {
 
 // send writes the pieces of o.
 func (c *Conn) send(o *output) error {
-	defer c.wr.end()
+	defer c.wr.end(c)
 	if len(o.pieces) > 1 && c.gathers() {
 		o.vec = o.pieces
 		if a := c.accepted; a != nil {
 			a.counts.saved.Add(uint64(len(o.pieces) - 1))
 		}
 		for left := int64(o.n); ; {
-			if err := c.wr.begin(); err != nil {
+			if err := c.wr.begin(c); err != nil {
 				return err
 			}
-			n, err := c.sendPieces(&o.vec)
+			n, err := c.sendPieces(&o.vec, int(left))
 			if n < 0 || n > left {
 				return countError("WriteBuffers", c.nc, int(n), int(left))
 			}
@@ -250,9 +250,12 @@ func (c *Conn) gathers() bool {
 	return ok
 }
 
-// sendPieces writes what is left of the pieces at once.
-func (c *Conn) sendPieces(left *net.Buffers) (int64, error) {
-	if c.socket {
+// sendPieces writes what is left of the pieces, of size bytes together, at once.
+func (c *Conn) sendPieces(left *net.Buffers, size int) (int64, error) {
+	switch {
+	case c.sys != nil && size <= maxRawWrite && len(*left) <= maxGather:
+		return c.writevRaw(left, size)
+	case c.socket:
 		return left.WriteTo(c.nc)
 	}
 	return c.nc.(buffersWriter).WriteBuffers(left)
@@ -261,10 +264,10 @@ func (c *Conn) sendPieces(left *net.Buffers) (int64, error) {
 // writeAll writes b to the conn beneath, within the running operation.
 func (c *Conn) writeAll(b []byte) (written int, err error) {
 	for {
-		if err := c.wr.begin(); err != nil {
+		if err := c.wr.begin(c); err != nil {
 			return written, err
 		}
-		n, err := c.nc.Write(b[written:])
+		n, err := c.writeSome(b[written:])
 		n, err = checkWrite(c.nc, n, len(b)-written, err)
 		written += n
 		c.accepted.wrote(n)
@@ -272,6 +275,14 @@ func (c *Conn) writeAll(b []byte) (written int, err error) {
 			return written, err
 		}
 	}
+}
+
+// writeSome is a Write of the conn beneath.
+func (c *Conn) writeSome(p []byte) (int, error) {
+	if c.sys != nil && len(p) <= maxRawWrite {
+		return c.writeRaw(p)
+	}
+	return c.nc.Write(p)
 }
 
 // errAgain says that a timer fired too early and that the write goes on.
@@ -285,7 +296,7 @@ func (c *Conn) again(err error) error {
 	case c.closed.Load():
 		return c.closedError("write")
 	case isTimeout(err):
-		over, armErr := c.wr.expired()
+		over, armErr := c.wr.expired(c)
 		if armErr != nil {
 			return armErr
 		}
@@ -313,7 +324,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	defer c.wr.end()
+	defer c.wr.end(c)
 	n, err = c.writeAll(p)
 	switch {
 	case err == nil:

@@ -64,7 +64,7 @@ func (c *Conn) beginRead() error {
 			p.bound.Store(0)
 		}
 	}
-	return c.rd.begin()
+	return c.rd.begin(c)
 }
 
 // endRead ends a reading operation.
@@ -76,7 +76,7 @@ func (c *Conn) endRead() {
 		p.since = 0
 		p.bound.Store(0)
 	}
-	c.rd.end()
+	c.rd.end(c)
 }
 
 // tooSlow reports whether an operation that timed out did so for the peer's pace.

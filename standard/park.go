@@ -146,7 +146,7 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 		if linger {
 			limit = after
 		}
-		_ = c.rd.setTimeout(limit)
+		_ = c.rd.setTimeout(c, limit)
 		err := c.fill(need)
 		if err == nil {
 			a.endIdle()

@@ -83,9 +83,9 @@ func fileError(f *os.File) error {
 
 // sendPart is one write operation. It leaves in part.N what it did not send.
 func (c *Conn) sendPart(nc *net.TCPConn, f *os.File, part *io.LimitedReader) (n int64, err error) {
-	defer c.wr.end()
+	defer c.wr.end(c)
 	for {
-		if err := c.wr.begin(); err != nil {
+		if err := c.wr.begin(c); err != nil {
 			return n, err
 		}
 		left := part.N
@@ -118,7 +118,7 @@ func (c *Conn) copyFrom(r io.Reader) (n int64, err error) {
 		if m > 0 {
 			empty = -1
 			w, err := c.writeAll(b.buf[:m])
-			c.wr.end()
+			c.wr.end(c)
 			n += int64(w)
 			if err != nil {
 				c.writeErr = err // bytes of r are lost: there is no going on

@@ -83,8 +83,8 @@ func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
 		a.change(StateHandshaking, StateNew)
 	}
 	// Nothing is blocked yet, so these cannot fail.
-	_ = a.base.rd.setTimeout(t.ReadTimeout)
-	_ = a.base.wr.setTimeout(t.WriteTimeout)
+	_ = a.base.rd.setTimeout(a.base, t.ReadTimeout)
+	_ = a.base.wr.setTimeout(a.base, t.WriteTimeout)
 	if t.OnConnect != nil {
 		if got := t.OnConnect(a.ctx, a.conn()); got != nil {
 			a.ctx = got
@@ -117,7 +117,7 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			a.because(closedByServer)
 			return false // Shutdown was faster
 		}
-		_ = c.rd.setTimeout(t.ReadTimeout)
+		_ = c.rd.setTimeout(c, t.ReadTimeout)
 		c.pace.limit(true)
 		before := c.in.taken()
 		if err := t.onData(a.ctx, a.conn()); err != nil {

@@ -47,15 +47,15 @@ func (c *TLSConn) Handshake() error {
 	if c.complete.Load() {
 		return nil
 	}
-	err := c.rd.beginShake()
+	err := c.rd.beginShake(&c.Conn)
 	if err == nil {
-		err = c.wr.beginShake()
+		err = c.wr.beginShake(&c.Conn)
 	}
 	if err == nil {
 		err = c.tls.Handshake()
 	}
 	c.rd.mark(tlsShaking, false) // its timer may stay: reads bear one that fires too early
-	c.wr.endShake()
+	c.wr.endShake(&c.Conn)
 	switch {
 	case err == nil:
 		c.rd.mark(timerExact, false)

@@ -125,8 +125,7 @@ func (c *hookConn) SetWriteDeadline(t time.Time) error {
 func TestL6_NoTimerOutlivesItsOperation(t *testing.T) {
 	x, _ := pipePair(t)
 	h := &hookConn{Conn: x}
-	d := &deadline{conn: &Conn{nc: h}, write: true}
-	d.mark(timerExact, true)
+	d := deadlineOver(h, true, true)
 	if err := d.begin(); err != nil {
 		t.Fatal(err)
 	}

@@ -144,9 +144,8 @@ func TestT4_HandshakeLeavesTheLimitsOfOthersAlone(t *testing.T) {
 // A handshake sets no timer over that of an operation beside it, and lifts its own only:
 // one that stayed would cut off what TLS writes by itself later.
 func TestT4_HandshakeLiftsItsOwnTimerOnly(t *testing.T) {
-	newDeadline := func() *deadline {
-		d := &deadline{conn: &Conn{nc: new(scriptConn)}, write: true}
-		d.mark(timerExact, true)
+	newDeadline := func() boundDeadline {
+		d := deadlineOver(new(scriptConn), true, true)
 		if err := d.setTimeout(time.Hour); err != nil {
 			t.Fatal(err)
 		}

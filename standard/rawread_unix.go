@@ -14,15 +14,15 @@ import (
 // and more, as package internal/poll knows.
 const maxSyscallRead = 1 << 30
 
-// canReadRaw: reads can wait for a socket's readiness without holding a buffer.
-const canReadRaw = true
+// canRaw: reads can wait for a socket's readiness without holding a buffer, and what is
+// known not to block need not be announced to the scheduler.
+const canRaw = true
 
 // rawReader is what it takes to read from a socket when it is ready. It belongs to the
 // reader's goroutine of one Conn, from the Conn's first read until it is parked, and in
 // between to nobody: it waits in rawReaders and holds nothing of any connection's.
 type rawReader struct {
 	c     *Conn
-	raw   syscall.RawConn       // of c's socket
 	ready func(fd uintptr) bool // r.readReady, made once
 
 	// One read.
@@ -38,21 +38,10 @@ var rawReaders = sync.Pool{New: func() any {
 	return r
 }}
 
-// takeRaw gets the connection a rawReader.
-func (c *Conn) takeRaw() error {
-	raw, err := c.nc.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return err
-	}
-	c.raw = rawReaders.Get().(*rawReader)
-	c.raw.c, c.raw.raw = c, raw
-	return nil
-}
-
 // dropRaw gives the rawReader back, before the reader's goroutine ends.
 func (c *Conn) dropRaw() {
 	if r := c.raw; r != nil {
-		c.raw, r.c, r.raw, r.err = nil, nil, nil, nil
+		c.raw, r.c, r.err = nil, nil, nil
 		rawReaders.Put(r)
 	}
 }
@@ -61,13 +50,12 @@ func (c *Conn) dropRaw() {
 // socket has something to read, and arms the timeout only when it has not.
 func (c *Conn) readRaw(p []byte, need int) (int, error) {
 	if c.raw == nil {
-		if err := c.takeRaw(); err != nil {
-			return 0, opError("read", c.nc, err)
-		}
+		c.raw = rawReaders.Get().(*rawReader)
+		c.raw.c = c
 	}
 	r := c.raw
 	r.dst, r.need, r.got, r.err = p, need, 0, nil
-	err := r.raw.Read(r.ready)
+	err := c.sys.Read(r.ready)
 	r.dst = nil
 	if err == nil {
 		err = r.err

@@ -1,0 +1,28 @@
+//go:build !unix
+
+package standard
+
+import (
+	"net"
+	"syscall"
+)
+
+// canRaw: reads hold a buffer while they wait.
+const canRaw = false
+
+type rawReader struct{}
+
+func (c *Conn) readRaw([]byte, int) (int, error) { panic("unreachable: nothing is read raw") }
+
+func (c *Conn) dropRaw() {}
+
+const maxRawWrite, maxGather = 0, 0
+
+func (c *Conn) writeRaw([]byte) (int, error) { panic("unreachable: nothing is written raw") }
+
+func (c *Conn) writevRaw(*net.Buffers, int) (int64, error) {
+	panic("unreachable: nothing is written raw")
+}
+
+// unread is not known, so connections are closed without lingering.
+func unread(syscall.Conn) bool { return false }
