@@ -56,7 +56,7 @@ func Client(c net.Conn, config *tls.Config) *Conn {
 		config = new(tls.Config)
 	}
 	conn := &Conn{config: config, wholeRecords: config.DynamicRecordSizingDisabled}
-	conn.layer.raw = c
+	conn.layer.raw, conn.layer.sock = c, newRawConn(c)
 	conn.tls = tls.Client(&conn.layer, config)
 	return conn
 }
@@ -72,7 +72,7 @@ func Server(c net.Conn, config *tls.Config) *Conn {
 		config = new(tls.Config)
 	}
 	conn := &Conn{wholeRecords: config.DynamicRecordSizingDisabled}
-	conn.layer.raw = c
+	conn.layer.raw, conn.layer.sock = c, newRawConn(c)
 	conn.tls = tls.Server(&conn.layer, config)
 	return conn
 }

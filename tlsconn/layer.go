@@ -61,7 +61,8 @@ func batch(n int64) int {
 // crypto/tls hands it out, as ClientHelloInfo.Conn and RecordHeaderError.Conn, so on its
 // own it must behave as a plain conn: nothing waits here outside of expect and flush.
 type layer struct {
-	raw net.Conn
+	raw  net.Conn
+	sock *rawConn // raw's socket, if it is one: for small reads and writes
 
 	// Reader side: crypto/tls serializes its reads.
 	stash error       // came with the last bytes; the next Read returns it [F2, F3]
@@ -92,7 +93,7 @@ func (l *layer) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for range maxEmptyReads + 1 {
-		n, err := l.raw.Read(p)
+		n, err := l.read(p)
 		if n < 0 || n > len(p) {
 			return 0, l.impossible("Read", n, len(p))
 		}
@@ -109,6 +110,30 @@ func (l *layer) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, io.ErrNoProgress
+}
+
+// read is a Read of the conn beneath.
+func (l *layer) read(p []byte) (int, error) {
+	if l.sock == nil || len(p) > maxRaw {
+		return l.raw.Read(p)
+	}
+	n, err := l.sock.Read(p)
+	if err != nil && err != io.EOF {
+		err = l.opError("read", err)
+	}
+	return n, err
+}
+
+// write is a Write of the conn beneath.
+func (l *layer) write(p []byte) (int, error) {
+	if l.sock == nil || len(p) > maxRaw {
+		return l.raw.Write(p)
+	}
+	n, err := l.sock.Write(p)
+	if err != nil {
+		err = l.opError("write", err)
+	}
+	return n, err
 }
 
 func (l *layer) readError(err error) error {
@@ -202,7 +227,7 @@ func (l *layer) giveBack() {
 // writeRaw is the only place that writes to the conn beneath. Any error is permanent: how
 // much of a record has left is then known to nobody but the peer.
 func (l *layer) writeRaw(p []byte) (int, error) {
-	n, err := l.raw.Write(p)
+	n, err := l.write(p)
 	switch {
 	case n < 0 || n > len(p):
 		n, err = 0, l.impossible("Write", n, len(p))
