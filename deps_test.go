@@ -27,6 +27,7 @@ var layers = map[string]struct {
 	ours  []string
 	hertz bool
 }{
+	"internal/api":        {},
 	"network":             {},
 	"network/networktest": {ours: []string{"network"}},
 	"tlsconn":             {ours: []string{"network"}},

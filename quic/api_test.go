@@ -1,0 +1,26 @@
+//go:build !race
+
+// It has no goroutines, and is slow under the race detector.
+
+package quic_test
+
+import (
+	"flag"
+	"testing"
+
+	"github.com/hertznet/hertznet/internal/api"
+)
+
+var updateAPI = flag.Bool("update", false, "TestAPI writes testdata/api")
+
+// What the packages export is what testdata/api says, on every platform.
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	report, err := api.Compare("github.com/hertznet/hertznet", *updateAPI, ".", "./http3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report != "" {
+		t.Errorf("%sIf this is meant, run\n\n\tgo test -run TestAPI . -update\n\nin quic, and commit testdata/api.", report)
+	}
+}
