@@ -163,7 +163,8 @@ func (a *accepted) closed(was ConnState) {
 // connection is closed at once. It reports whether the connection is still open.
 //
 // A protocol that returns from OnData between messages needs no SetIdle. One that
-// keeps waiting inside of OnData calls SetIdle(true) before it waits and
+// keeps waiting inside of OnData calls SetIdle(true) before it waits, when Len is 0:
+// Shutdown does not look at what is buffered. It calls
 // SetIdle(false) when the first byte has come; if that reports false, Shutdown was
 // faster, and the message must not be acted on, since no answer can be sent. One
 // that returns from OnData while it is idle has waited long enough: the connection
