@@ -19,6 +19,7 @@ type rawWriter struct {
 	one        []byte
 	vec        gather
 	left, sent int
+	op         string // as package net calls it
 	err        error
 }
 
@@ -34,7 +35,7 @@ var rawWriters = sync.Pool{New: func() any {
 // from it: a tenth of the time of small requests. p has maxRawWrite bytes at most.
 func (c *Conn) writeRaw(p []byte) (int, error) {
 	w := rawWriters.Get().(*rawWriter)
-	w.one, w.left = p, len(p)
+	w.one, w.left, w.op = p, len(p), "write"
 	return c.finishRaw(w)
 }
 
@@ -43,7 +44,7 @@ func (c *Conn) writeRaw(p []byte) (int, error) {
 func (c *Conn) writevRaw(v *net.Buffers, size int) (int64, error) {
 	w := rawWriters.Get().(*rawWriter)
 	w.vec.set(*v)
-	w.left = size
+	w.left, w.op = size, "writev"
 	n, err := c.finishRaw(w)
 	consume(v, n)
 	return int64(n), err
@@ -57,12 +58,12 @@ func (c *Conn) finishRaw(w *rawWriter) (int, error) {
 	} else if op, ok := err.(*net.OpError); ok {
 		err = op.Err // "raw-write", and without the peer
 	}
-	sent := w.sent
+	sent, op := w.sent, w.op
 	w.one, w.left, w.sent, w.err = nil, 0, 0, nil
 	w.vec.reset()
 	rawWriters.Put(w)
 	if err != nil {
-		err = opError("write", c.nc, err)
+		err = opError(op, c.nc, err)
 	}
 	return sent, err
 }
@@ -89,7 +90,7 @@ func (w *rawWriter) writeReady(fd uintptr) bool {
 			w.err = io.ErrUnexpectedEOF // as package net has it
 			return true
 		default:
-			w.err = os.NewSyscallError("write", err)
+			w.err = os.NewSyscallError(w.op, err)
 			return true
 		}
 	}
