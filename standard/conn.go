@@ -316,7 +316,7 @@ func (c *Conn) readTo(p []byte, need int, first bool) (int, error) {
 		case isTimeout(err) && c.dismissed():
 			return 0, c.closedError("read")
 		case isTimeout(err):
-			over, armErr := c.rd.expired(c)
+			over, armErr := c.expired()
 			if armErr != nil {
 				return 0, armErr
 			}

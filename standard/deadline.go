@@ -152,11 +152,11 @@ func (d *deadline) begin(c *Conn) error {
 	if d.is(timerLate) {
 		d.mark(timerLate, false)
 	}
-	limit, armed, bound := d.limit.Load(), d.armed.Load(), d.bound(c)
-	if limit == 0 && armed == 0 && bound == 0 {
+	limit, armed, pace := d.limit.Load(), d.armed.Load(), d.paceEnds(c)
+	if limit == 0 && armed == 0 && pace == 0 {
 		return nil
 	}
-	if limit < 0 && armed == -limit && bound == 0 {
+	if limit < 0 && armed == -limit && pace == 0 {
 		if d.write && moment() >= armed {
 			// The timer beneath may be a little late, and a write that does not
 			// block would slip through [T11].
@@ -167,6 +167,13 @@ func (d *deadline) begin(c *Conn) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.start = moment()
+	return unlessEnded(d.arm(c))
+}
+
+// follow sets the timer anew of an operation that is running and whose end has moved.
+func (d *deadline) follow(c *Conn) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return unlessEnded(d.arm(c))
 }
 
@@ -241,12 +248,13 @@ func (d *deadline) expired(c *Conn) (bool, error) {
 	return false, unlessEnded(err)
 }
 
-// bound returns what the running operation may take besides; 0 is no bound.
-func (d *deadline) bound(c *Conn) int64 {
+// paceEnds returns the moment at which the running operation ends besides, for the
+// peer's pace; 0 is never.
+func (d *deadline) paceEnds(c *Conn) int64 {
 	if d.write {
 		return 0
 	}
-	return c.pace.limits()
+	return c.pace.ends()
 }
 
 // due returns the moment at which the running operation ends; 0 is never.
@@ -260,8 +268,8 @@ func (d *deadline) due(c *Conn) int64 {
 	default:
 		due += d.start
 	}
-	if bound := d.bound(c); bound > 0 && (due == 0 || d.start+bound < due) {
-		due = d.start + bound
+	if pace := d.paceEnds(c); pace != 0 && (due == 0 || pace < due) {
+		due = pace
 	}
 	return due
 }

@@ -18,10 +18,10 @@ func TestSmallFunctionsAreInlined(t *testing.T) {
 	want := []string{
 		"(*Conn).Len", "(*Conn).Release", "(*Conn).pending", "(*Conn).readsRaw",
 		"(*ring).len", "(*ring).peek", "(*ring).skip", "(*ring).commit", "(*ring).taken", "(*ring).lent", "(*ring).start",
-		"(*deadline).is", "(*deadline).mark", "(*deadline).busy", "(*deadline).bound",
+		"(*deadline).is", "(*deadline).mark", "(*deadline).busy", "(*deadline).paceEnds",
 		"(*output).borrow", "(*block).contains",
 		"(*accepted).is", "(*accepted).read", "(*accepted).wrote",
-		"(*pace).limit", "(*pace).limits",
+		"(*pace).limit", "(*pace).ends",
 	}
 	out, err := exec.Command("go", "build", "-gcflags=-m", ".").CombinedOutput()
 	if err != nil {

@@ -1,8 +1,11 @@
 package standard
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/hertznet/hertznet/tlsconn"
 )
 
 // DefaultMinReadGrace is the default of Transporter.MinReadGrace.
@@ -12,15 +15,18 @@ const DefaultMinReadGrace = 5 * time.Second
 // handler waits for bytes of a message, and no other: not the handler's own work, not
 // the wait between two messages. It belongs to the reader's goroutine.
 type pace struct {
-	rate, grace int64 // bytes a second, nanoseconds
+	rate, grace int64         // bytes a second, nanoseconds
+	wire        *tlsconn.Conn // counts the bytes, parts of a record among them; nil: got does
 	on          bool
 	got         int64 // bytes of the message
-	waited      int64 // nanoseconds of waiting for them
+	before      int64 // those that wire had counted when it began
+	waited      int64 // nanoseconds of waiting for them, before the running operation
 	since       int64 // the moment from which the running operation waits; 0 is none
 
-	// bound is what the running operation may take, in nanoseconds, for whoever sets its
-	// timer; 0 is no bound.
-	bound atomic.Int64
+	// until is the moment at which the running operation is too slow, if nothing more comes;
+	// 0 is never. Whoever sets the timer reads it. It lags behind the bytes, save where
+	// a timer must not fire early.
+	until atomic.Int64
 }
 
 // newPace returns nil for no limit.
@@ -36,35 +42,64 @@ func newPace(rate int, grace time.Duration) *pace {
 
 // limit begins a message, or lifts the limit until the next one.
 func (p *pace) limit(on bool) {
-	if p != nil {
-		p.on, p.got, p.waited = on, 0, 0
+	if p == nil {
+		return
+	}
+	p.on, p.got, p.waited = on, 0, 0
+	if p.wire != nil {
+		p.before = p.wire.BytesReceived()
 	}
 }
 
-// left returns how long the peer may still be waited for; never 0, which is for ever.
-func (p *pace) left() int64 {
-	return max(p.grace+int64(float64(p.got)/float64(p.rate)*float64(time.Second))-p.waited, 1)
+// follow brings until up to what has come. The first call in an operation begins its wait.
+func (p *pace) follow() {
+	if p.since == 0 {
+		p.since = moment()
+	}
+	if !p.on {
+		p.until.Store(0)
+		return
+	}
+	got := p.got
+	if p.wire != nil {
+		got = p.wire.BytesReceived() - p.before
+	}
+	until := int64(0) // beyond the end of time
+	left := float64(p.grace) + float64(got)/float64(p.rate)*float64(time.Second) - float64(p.waited)
+	if left < float64(math.MaxInt64-p.since) {
+		until = p.since + int64(left)
+	}
+	p.until.Store(until)
 }
 
-// limits returns the bound of the running operation; 0 is none.
-func (p *pace) limits() int64 {
+// ends returns the moment at which the running operation is too slow; 0 is never.
+func (p *pace) ends() int64 {
 	if p == nil {
 		return 0
 	}
-	return p.bound.Load()
+	return p.until.Load()
 }
 
 // beginRead is called by a reading operation before it may block.
 func (c *Conn) beginRead() error {
-	if p := c.pace; p != nil && p.since == 0 {
-		p.since = moment()
-		if p.on {
-			p.bound.Store(p.left())
-		} else {
-			p.bound.Store(0)
+	if p := c.pace; p != nil {
+		exact := p.on && c.rd.is(timerExact)
+		if p.since == 0 || exact {
+			p.follow()
+		}
+		if exact && c.rd.is(opWaiting) {
+			return c.rd.follow(c) // one that may fire early is set again when it has
 		}
 	}
 	return c.rd.begin(c)
+}
+
+// expired is that of c.rd for a read.
+func (c *Conn) expired() (bool, error) {
+	if c.pace != nil {
+		c.pace.follow()
+	}
+	return c.rd.expired(c)
 }
 
 // endRead ends a reading operation.
@@ -74,14 +109,15 @@ func (c *Conn) endRead() {
 			p.waited += moment() - p.since
 		}
 		p.since = 0
-		p.bound.Store(0)
+		p.until.Store(0)
 	}
 	c.rd.end(c)
 }
 
 // tooSlow reports whether an operation that timed out did so for the peer's pace.
 func (p *pace) tooSlow() bool {
-	return p != nil && p.on && p.since != 0 && moment()-p.since >= p.left()
+	until := p.ends()
+	return until != 0 && moment() >= until
 }
 
 // LimitReadRate turns Transporter.MinReadRate off, or on again, for what is read from

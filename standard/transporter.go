@@ -105,7 +105,10 @@ type Transporter struct {
 	// waits for the bytes of a message, on average since the message began, after
 	// the first MinReadGrace of waiting. A read that finds the peer slower ends
 	// with a timeout. It is what stops a client that sends a byte a minute, each
-	// within ReadTimeout. Zero or less: no limit. See [Conn.LimitReadRate] for
+	// within ReadTimeout. However long one operation waits, what comes in the course
+	// of it counts; with TLSConfig, so do the parts of a record. Where the listener does
+	// TLS by itself, a record counts when it is whole, and MinReadGrace must have room for one of
+	// 16 KiB. Zero or less: no limit. See [Conn.LimitReadRate] for
 	// protocols that wait inside of a message.
 	MinReadRate int
 
@@ -345,7 +348,12 @@ func (t *Transporter) accept(nc net.Conn) *accepted {
 	}
 	a.base.accepted = a
 	a.base.in.floor = t.ReadBufferSize
-	a.base.pace = newPace(t.MinReadRate, t.MinReadGrace)
+	if p := newPace(t.MinReadRate, t.MinReadGrace); p != nil {
+		if a.tls != nil {
+			p.wire = a.tls.tls
+		}
+		a.base.pace = p
+	}
 	a.parks = t.parkAfter() > 0 && isStreamSocket(nc)
 	return a
 }

@@ -102,6 +102,10 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return c.tls.ConnectionState()
 }
 
+// BytesReceived returns how many bytes have come from the conn beneath: records, whole or
+// not, with their headers, and the handshake. It never waits.
+func (c *Conn) BytesReceived() int64 { return c.layer.got.Load() }
+
 // SetHandshakeTimeout bounds the whole handshake, both directions together, from its start
 // [L3]. It holds for Handshake and for the handshake that the first Read or Write runs; in
 // force is the earlier of it and the deadlines. A change applies to the handshake that is

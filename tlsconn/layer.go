@@ -65,8 +65,9 @@ type layer struct {
 	sock *rawConn // raw's socket, if it is one: for small reads and writes
 
 	// Reader side: crypto/tls serializes its reads.
-	stash error       // came with the last bytes; the next Read returns it [F2, F3]
-	ended atomic.Bool // raw ended, and crypto/tls was told so because it wanted more
+	stash error        // came with the last bytes; the next Read returns it [F2, F3]
+	ended atomic.Bool  // raw ended, and crypto/tls was told so because it wanted more
+	got   atomic.Int64 // bytes of records
 
 	// Writer side.
 	wmu     sync.Mutex // keeps the order of records while pending is written
@@ -98,6 +99,7 @@ func (l *layer) Read(p []byte) (int, error) {
 			return 0, l.impossible("Read", n, len(p))
 		}
 		if n > 0 {
+			l.got.Add(int64(n))
 			// A timeout is not kept: the deadline may have moved before the next Read,
 			// which finds out by itself.
 			if err != nil && !isTimeout(err) {

@@ -247,3 +247,28 @@ func TestR24_EmptyRead(t *testing.T) {
 		t.Error(n, err)
 	}
 }
+
+// BytesReceived counts a part of a record, of which Read returns nothing.
+func TestBytesReceivedCountsPartsOfRecords(t *testing.T) {
+	cn, sn := tcpPair(t)
+	_, s := connect(t, cn, sn, nil)
+	if _, err := s.Read(nil); err != nil {
+		t.Fatal(err)
+	}
+	before := s.BytesReceived()
+	if before == 0 {
+		t.Error("the handshake does not count")
+	}
+	if _, err := cn.Write([]byte{23, 3, 3, 1, 0, 'p', 'a', 'r', 't'}); err != nil { // of a record of 256 bytes
+		t.Fatal(err)
+	}
+	for i := 0; i < 500 && s.BytesReceived() < before+9; i++ {
+		s.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := s.Read(make([]byte, 100)); n != 0 || !isDeadline(err) {
+			t.Fatalf("Read: %d bytes and %v", n, err)
+		}
+	}
+	if got := s.BytesReceived() - before; got != 9 {
+		t.Errorf("%d bytes, want 9", got)
+	}
+}
