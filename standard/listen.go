@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,15 +40,37 @@ func (t *Transporter) Listen() (net.Listener, error) {
 	if t.ListenConfig != nil {
 		lc = *t.ListenConfig
 	}
-	ln, err := t.listenWith(lc, network, addr)
 	// An abstract address of Linux, "@name", has no file.
-	if errors.Is(err, errAddrInUse) && network == "unix" && !strings.HasPrefix(addr, "@") {
+	if network != "unix" || addr == "" || strings.HasPrefix(addr, "@") {
+		return t.listenWith(lc, network, addr)
+	}
+	defer lockSockets(addr)()
+	ln, err := t.listenWith(lc, network, addr)
+	if errors.Is(err, errAddrInUse) {
 		if err := removeStale(addr); err != nil {
 			return nil, err
 		}
 		ln, err = t.listenWith(lc, network, addr)
 	}
 	return ln, err
+}
+
+// lockWait is how long a lock of another process is waited for. Who holds one for a
+// server's sake needs it for some milliseconds.
+const lockWait = time.Second
+
+var socketMu sync.Mutex
+
+// lockSockets keeps others out that listen at the path, and at any beside it, until unlock.
+// Between two of them, the one's new socket would look like the file that the other has
+// found stale, and between bind and listen nobody answers on it: it would be removed [S15].
+func lockSockets(path string) (unlock func()) {
+	socketMu.Lock()
+	unlockDir := lockDir(filepath.Dir(path))
+	return func() {
+		unlockDir()
+		socketMu.Unlock()
+	}
 }
 
 // listenWith listens, and notes the listener if its connections probe their peers as

@@ -29,7 +29,9 @@ type Transporter struct {
 	// Network and Addr are what ListenAndServe listens on, as net.Listen takes
 	// them. An empty Network is "tcp", or "unix" when Addr is unix:///path. On
 	// "unix", a socket file that nobody answers on is replaced; a live one is an
-	// error [S15].
+	// error. Of several Transporters that find a stale one at the same time, in one process or in
+	// many, one replaces it [S15]; to keep processes apart, the file's directory is
+	// locked meanwhile (flock), for which it must be readable.
 	Network, Addr string
 
 	// ListenConfig, if not nil, is what ListenAndServe listens with.

@@ -16,12 +16,16 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-const fewFilesEnv = "HERTZNET_TEST_FEW_FILES"
+const (
+	fewFilesEnv = "HERTZNET_TEST_FEW_FILES"
+	staleEnv    = "HERTZNET_TEST_STALE"
+)
 
 // "EMFILE backs off and goes on", for once with a real limit of open files: a child
 // process serves on, and accepts again when there are files again.
@@ -211,6 +215,116 @@ func TestS15_LiveSocketIsNamed(t *testing.T) {
 	}
 	if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the socket file is another one: %v", err)
+	}
+}
+
+// Of many that find one stale file at the same time, one has it, and is reached there.
+// Nothing else is left beside the socket.
+func TestS15_OneOfManyReplacesAStaleSocket(t *testing.T) {
+	for range 100 {
+		path := staleSocket(t)
+		lns := make(chan net.Listener, 16)
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for range cap(lns) {
+			wg.Go(func() {
+				<-start
+				ln, err := (&Transporter{Network: "unix", Addr: path}).Listen()
+				switch {
+				case err == nil:
+					lns <- ln
+				case !errors.Is(err, syscall.EADDRINUSE):
+					t.Errorf("got %v, want EADDRINUSE", err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		close(lns)
+		if len(lns) != 1 {
+			t.Fatalf("%d listen on one file", len(lns))
+		}
+		ln := <-lns
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if files, err := os.ReadDir(filepath.Dir(path)); err != nil || len(files) != 1 {
+			t.Errorf("there are %v; %v", files, err)
+		}
+		ln.Close()
+	}
+}
+
+// The same with processes, each of which listens on the paths that it reads, and says
+// whether it did.
+func TestS15_OneProcessOfManyReplacesAStaleSocket(t *testing.T) {
+	if os.Getenv(staleEnv) != "" {
+		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+			ln, err := (&Transporter{Network: "unix", Addr: s.Text()}).Listen()
+			fmt.Println("listens:", err == nil)
+			if err == nil {
+				defer ln.Close()
+			}
+		}
+		return
+	}
+	type child struct {
+		cmd *exec.Cmd
+		in  io.WriteCloser
+		out *bufio.Scanner
+	}
+	var children []child
+	defer func() {
+		for _, c := range children {
+			c.in.Close()
+		}
+		for _, c := range children {
+			if err := c.cmd.Wait(); err != nil {
+				t.Errorf("a child: %v", err)
+			}
+		}
+	}()
+	for range 4 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestS15_OneProcessOfManyReplacesAStaleSocket$", "-test.timeout=60s")
+		cmd.Env = append(os.Environ(), staleEnv+"=1")
+		cmd.Stderr = os.Stderr
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		children = append(children, child{cmd, in, bufio.NewScanner(out)})
+	}
+	for range 100 {
+		path := staleSocket(t)
+		for _, c := range children {
+			if _, err := fmt.Fprintln(c.in, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		listen := 0
+		for _, c := range children {
+			if !c.out.Scan() {
+				t.Fatalf("a child has ended: %v", c.out.Err())
+			}
+			listen += one(c.out.Text() == "listens: true")
+		}
+		if listen != 1 {
+			t.Fatalf("%d listen on one file", listen)
+		}
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
 	}
 }
 
