@@ -84,7 +84,9 @@
 //
 // # Limitations
 //
-// Pipelined answers are sent one by one. HTTP/3 is not part of this module.
+// Small answers to pipelined requests leave together, see [Transport]; with
+// StreamRequestBody they are sent one by one. HTTP/3 is a module of its own,
+// github.com/hertznet/hertznet/quic.
 //
 // Everything above the connection stays Hertz's: routing, parsing, HTTP/2 as an
 // extension, and the limits of their own.

@@ -49,7 +49,8 @@
 //
 // The end of the stream is io.EOF itself, with == . A timeout is a *net.OpError that is
 // os.ErrDeadlineExceeded by errors.Is. After Close, errors are net.ErrClosed by
-// errors.Is. All but read timeouts stay; bytes that are buffered can be read all the same.
+// errors.Is. All stay but timeouts of reads, and of a Write without TLS; bytes that are
+// buffered can be read all the same.
 //
 // # Concurrency
 //
@@ -75,9 +76,9 @@
 //
 // # Security
 //
-// The zero values of a Transporter's timeouts are no limits, but for the TLS handshake. A server
-// that strangers can reach needs all three: ReadTimeout, WriteTimeout, IdleTimeout. So
-// are those of MaxConns, MaxConnsPerIP, MaxReadBuffer and MinReadRate.
+// The zero values of a Transporter's timeouts are no limits, but for the TLS handshake, nor
+// are those of MaxConns, MaxConnsPerIP, MaxReadBuffer and MinReadRate. A server that
+// strangers can reach needs all three timeouts: ReadTimeout, WriteTimeout, IdleTimeout.
 //
 // Memory follows the bytes that arrive. Peek, ReadBinary and Skip of a huge n, which
 // a hostile length may be, take no more than a few blocks ahead of them. But a peer that
