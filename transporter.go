@@ -51,6 +51,9 @@ func NewTransporter(o *config.Options) network.Transporter {
 // handler flushes waits for nothing, nor does any answer of a server with
 // StreamRequestBody.
 //
+// WithKeepAliveTimeout, a minute by default, overrides the KeepAlive of WithListenConfig
+// and of a listener from WithListener; with 0, theirs holds.
+//
 // OnAccept, OnConnect and Logger are the options' and hlog's unless a configure
 // replaces them.
 func Transport(configure ...func(*standard.Transporter)) func(*config.Options) network.Transporter {

@@ -34,11 +34,19 @@ type Transporter struct {
 	// locked meanwhile (flock), for which it must be readable.
 	Network, Addr string
 
-	// ListenConfig, if not nil, is what ListenAndServe listens with.
+	// ListenConfig, if not nil, is what ListenAndServe listens with. Its KeepAlive and
+	// KeepAliveConfig hold only where the Transporter's KeepAlive is zero.
 	ListenConfig *net.ListenConfig
 
-	// TLSConfig, if not nil, makes every connection a TLS server's. It is cloned
-	// when serving starts. The handshake is complete before OnConnect.
+	// TLSConfig, if not nil, makes every connection a TLS server's. The handshake is
+	// complete before OnConnect.
+	//
+	// It is cloned when serving starts: a later change of it, SetSessionTicketKeys
+	// included, has no effect. What must change while it serves comes from its functions:
+	// a certificate from GetCertificate, see [tlsconn.Reloader], and anything else from
+	// GetConfigForClient. If SetSessionTicketKeys was called on the config that this returns,
+	// its keys hold, so new keys are a new config there. Else the clone makes its own keys
+	// and replaces them every day.
 	TLSConfig *tls.Config
 
 	// HandshakeTimeout limits the TLS handshake. Zero is ReadTimeout, or
@@ -76,7 +84,11 @@ type Transporter struct {
 	FlushDelay time.Duration
 
 	// KeepAlive is after how much silence TCP probes whether the peer is still
-	// there. Zero is the listener's own setting, less than zero is never.
+	// there; then it probes every 15 seconds, 9 times. Less than zero is never. Either
+	// overrides what the listener says, ListenConfig's KeepAlive and KeepAliveConfig
+	// or that of a listener given to Serve. Zero leaves that as it is, which of package
+	// net is 15 seconds. A Hertz server sets it to WithKeepAliveTimeout, and that to a
+	// minute by default.
 	KeepAlive time.Duration
 
 	// ReadBufferSize is the least size of the block that a connection reads into,

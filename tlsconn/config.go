@@ -17,6 +17,8 @@ import (
 // Call it once for each listener, not for each conn: the keys that encrypt session tickets
 // are made and rotated inside a tls.Config, so a conn with a clone of its own could not
 // read the ticket that another conn gave out, and no session would ever be resumed [L10].
+// SetSessionTicketKeys on config itself has no effect afterwards; see [Reloader] for a way to
+// replace the keys.
 func ServerConfig(config *tls.Config) *tls.Config {
 	return derive(config, func(c *tls.Config) { c.DynamicRecordSizingDisabled = true })
 }

@@ -31,7 +31,26 @@ const racyAge = 3 * time.Second
 // may be rewritten, renamed over, or reached through a symbolic link that is swapped, as
 // Kubernetes does for mounted secrets.
 //
-// Connections that are open keep the certificate they have shaken hands with.
+// Connections that are open keep the certificate they have shaken hands with, and so does a
+// session: a client that resumes one is shown no certificate and goes on to see the old one,
+// for up to a week. After a key was stolen a new certificate is therefore not enough.
+// Sessions end with the ticket keys of the server, which it makes anew when it is restarted.
+// While it runs, GetConfigForClient replaces them, by a config with keys of its own:
+//
+//	var current atomic.Pointer[tls.Config]
+//	renew := func() {
+//		c := &tls.Config{GetCertificate: reloader.GetCertificate}
+//		var key [32]byte
+//		rand.Read(key[:]) // of crypto/rand
+//		c.SetSessionTicketKeys([][32]byte{key})
+//		current.Store(c)
+//	}
+//	renew() // and again to end all sessions
+//	config := tlsconn.ServerConfig(&tls.Config{
+//		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil },
+//	})
+//
+// Keys that were set so are not replaced by crypto/tls: renew them every day.
 type Reloader struct {
 	// Interval is the least time between two looks at the files. Zero or less:
 	// [DefaultReloadInterval].

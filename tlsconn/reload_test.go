@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -325,5 +326,51 @@ func TestL10_ReloadUnderLiveTraffic(t *testing.T) {
 	go s.Write([]byte("still here"))
 	if b, err := readAll(c, 10); string(b) != "still here" || err != nil {
 		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// What Reloader's comment says: a resumed session shows the old certificate, until the
+// ticket keys are replaced by GetConfigForClient.
+func TestL10_NewTicketKeysEndSessions(t *testing.T) {
+	f := newReloadFixture(t)
+	var current atomic.Pointer[tls.Config]
+	renew := func(key byte) {
+		c := &tls.Config{GetCertificate: f.GetCertificate}
+		c.SetSessionTicketKeys([][32]byte{{key}})
+		current.Store(c)
+	}
+	renew(1)
+	sc := ServerConfig(&tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil },
+	})
+	cc := ClientConfig(&tls.Config{RootCAs: f.ca.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(4)}, "localhost:443")
+	expect := func(what string, resumed bool, serial string) {
+		t.Helper()
+		st := roundTrip(t, sc, cc)
+		if got := st.PeerCertificates[0].SerialNumber.String(); st.DidResume != resumed || got != serial {
+			t.Errorf("%s: resumed %v with serial %s, want %v with %s", what, st.DidResume, got, resumed, serial)
+		}
+	}
+	expect("the first connection", false, f.first)
+	expect("the second", true, f.first)
+	cert, key, second := pemPair(t, f.ca)
+	replace(t, f.certFile, cert)
+	replace(t, f.keyFile, key)
+	expect("after a new certificate", true, f.first)
+	renew(2)
+	expect("with new keys", false, second)
+	expect("and again", true, second)
+}
+
+// What ServerConfig's comment says.
+func TestL10_TicketKeysOfTheOriginalHaveNoEffect(t *testing.T) {
+	original, cc := devConfigs(t)
+	sc := ServerConfig(original)
+	cc.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	for i := range 3 {
+		if st := roundTrip(t, sc, cc); st.DidResume != (i > 0) {
+			t.Errorf("connection %d: resumed is %v", i, st.DidResume)
+		}
+		original.SetSessionTicketKeys([][32]byte{{byte(i)}})
 	}
 }
