@@ -3,6 +3,7 @@ package tlsconn
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"net"
 	"strings"
@@ -251,5 +252,32 @@ func TestSelfSigned(t *testing.T) {
 		} else if _, err := ca.Server(bad); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
+	}
+}
+
+// What PEM returns makes a client trust the authority, as Pool does, and holds no key.
+func TestDevCAPEM(t *testing.T) {
+	ca, err := NewDevCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, rest := pem.Decode(ca.PEM())
+	if block == nil || block.Type != "CERTIFICATE" || len(rest) != 0 {
+		t.Fatalf("got %q", ca.PEM())
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca.PEM()) || !pool.Equal(ca.Pool()) {
+		t.Error("it is another pool than Pool's")
+	}
+	cert, err := ca.Server("localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "localhost"}); err != nil {
+		t.Error(err)
+	}
+	ca.PEM()[0] = 'x'
+	if ca.PEM()[0] == 'x' {
+		t.Error("what it returns is not the caller's own")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/netip"
@@ -68,6 +69,12 @@ func (ca *DevCA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert.Leaf)
 	return pool
+}
+
+// PEM returns the authority's own certificate, for clients that read it from a file:
+// curl --cacert, say. The key stays in memory. The slice is the caller's.
+func (ca *DevCA) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Leaf.Raw})
 }
 
 // Server issues a server's certificate for hosts, with the defaults and errors of
