@@ -23,6 +23,7 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/app"
 	"github.com/cloudwego/hertz/pkg/app/client"
+	"github.com/cloudwego/hertz/pkg/app/middlewares/server/recovery"
 	"github.com/cloudwego/hertz/pkg/app/server"
 	"github.com/cloudwego/hertz/pkg/common/config"
 	"github.com/cloudwego/hertz/pkg/common/utils"
@@ -1245,6 +1246,33 @@ func TestPanicOutsideRecovery(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// A request at which Hertz itself panics, before any middleware, lets nobody flood the log
+// [S10].
+func TestS10_RequestsThatPanicDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	var log logSink
+	s := runWith(t, tcpMode, func(t *standard.Transporter) {
+		t.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	}, func(h *server.Hertz) {
+		h.Use(recovery.Recovery())
+		h.GET("/", text("alive"))
+	})
+	const times = 20
+	for range times {
+		c := s.raw(t)
+		c.send("CONNECT localhost:1 HTTP/1.1\r\n\r\n")
+		c.atEnd()
+	}
+	eventually(t, "each panic is counted", func() bool { return s.transport.Stats().Panics == times })
+	lines := log.since(0)
+	if len(lines) != 1 || !strings.Contains(lines[0], "panicked") || !strings.Contains(lines[0], "cloudwego/hertz") {
+		t.Errorf("%d lines were logged: %.1000q", len(lines), lines)
+	}
+	if got := s.raw(t).get("/"); got != "alive" {
+		t.Errorf("got %q", got)
+	}
 }
 
 // What peers do every day is no error in the log: resets, port scans, noise on the

@@ -2,7 +2,6 @@ package standard
 
 import (
 	"context"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -86,9 +85,7 @@ func (a *accepted) tell(s ConnState) {
 func (a *accepted) call(s ConnState) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.t.totals.panics.Add(1)
-			a.t.log().Error("the ConnState hook panicked",
-				"remote", a.base.RemoteAddr(), "state", s, "panic", p, "stack", string(debug.Stack()))
+			a.t.panicked(&a.t.hookPanics, p, "the ConnState hook panicked", "remote", a.base.RemoteAddr(), "state", s)
 		}
 	}()
 	a.t.ConnState(a.conn(), s)

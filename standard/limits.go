@@ -3,6 +3,7 @@ package standard
 import (
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -84,21 +85,36 @@ type occasional struct {
 	skipped int
 }
 
-// warn logs the message, unless one of its kind was logged a moment ago. A later line
-// tells how many were left out.
+// warn logs the message, unless one of its kind was logged a moment ago.
 func (o *occasional) warn(t *Transporter, msg string, args ...any) {
+	if o.due(&args) {
+		t.log().Warn(msg, args...)
+	}
+}
+
+// due reports whether a message is to be logged now. If others were left out before it, it adds
+// their number to its args.
+func (o *occasional) due(args *[]any) bool {
 	now := moment()
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.last != 0 && now-o.last < int64(logPause) {
 		o.skipped++
-		o.mu.Unlock()
-		return
+		return false
 	}
 	o.last = now
 	if o.skipped > 0 {
-		args = append(args, "alsoNotLogged", o.skipped)
+		*args = append(*args, "alsoNotLogged", o.skipped)
 		o.skipped = 0
 	}
-	o.mu.Unlock()
-	t.log().Warn(msg, args...)
+	return true
+}
+
+// panicked counts the panic p that was recovered, and logs it with its stack, unless one
+// was logged a moment ago: a peer may know of a message that brings it about.
+func (t *Transporter) panicked(o *occasional, p any, msg string, args ...any) {
+	t.totals.panics.Add(1)
+	if o.due(&args) {
+		t.log().Error(msg, append(args, "panic", p, "stack", string(debug.Stack()))...)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime/debug"
 	"time"
 )
 
@@ -32,9 +31,7 @@ func (t *Transporter) run(a *accepted, f func() (parked bool)) {
 	parked := false
 	defer func() {
 		if p := recover(); p != nil {
-			t.totals.panics.Add(1)
-			t.log().Error("a handler panicked; its connection is closed",
-				"remote", a.base.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+			t.panicked(&t.panics, p, "a handler panicked; its connection is closed", "remote", a.base.RemoteAddr())
 		}
 		if !parked {
 			t.finish(a)

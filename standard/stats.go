@@ -38,7 +38,7 @@ type Stats struct {
 
 	Handshakes      uint64 // TLS handshakes that were completed
 	HandshakeErrors uint64
-	Panics          uint64 // recovered from hooks and handlers
+	Panics          uint64 // recovered from hooks and handlers, logged or not
 	TooSlow         uint64 // reads that MinReadRate ended
 	Overflows       uint64 // reads that MaxReadBuffer ended
 

@@ -181,7 +181,7 @@ type Transporter struct {
 	totals   totals
 	perIP    map[netip.Addr]int // open connections, if MaxConnsPerIP is set
 
-	rejects, slow, overflows occasional
+	rejects, slow, overflows, panics, hookPanics occasional
 }
 
 var _ network.Transporter = (*Transporter)(nil)
@@ -201,7 +201,8 @@ func (t *Transporter) Listener() net.Listener {
 // onData is called with a *Conn or a *TLSConn and the connection's context
 // whenever bytes are there to be read [S2]. When it returns nil and has not closed
 // the connection, it is called again when more has come; an error closes the
-// connection, and so does a panic, which is logged [S10].
+// connection, and so does a panic [S10], which Stats counts. In ten seconds one panic is
+// logged, with its stack and the number of those that were not since the one before.
 func (t *Transporter) ListenAndServe(onData network.OnData) error {
 	if t.stopping.Load() {
 		return nil // Shutdown may come first [S5]

@@ -78,54 +78,102 @@ func TestS2_WhatHooksAndOnDataGet(t *testing.T) {
 	}
 }
 
-// The kit sees a panic in OnData. One in a hook closes that connection only as well, and
-// so does a handler that ends its goroutine; the log has each panic once, with its stack.
-func TestS10_PanicInAHook(t *testing.T) {
-	var logs logged
-	var where atomic.Value
-	where.Store("")
-	blow := func(place string) {
-		if where.Load() == place {
-			panic("blown in " + place)
-		}
+// Peers may bring panics about as often as they like. One of them in a while is logged, with its
+// stack, and the next line says how many were left out; each is counted, and closes its
+// connection.
+func TestS10_PanicsAreLoggedOnceInAWhile(t *testing.T) {
+	for _, place := range []string{"a handler", "the ConnState hook"} {
+		t.Run(place, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var logs logged
+				tr := &Transporter{Logger: logs.logger()}
+				onData := func(context.Context, any) error { panic("blown") }
+				if place == "the ConnState hook" {
+					onData = func(context.Context, any) error { return io.EOF }
+					tr.ConnState = func(_ network.Conn, s ConnState) {
+						if s == StateActive {
+							panic("blown")
+						}
+					}
+				}
+				ln := newScriptListener()
+				s := serveOn(t, tr, ln, onData)
+				attack := func() {
+					t.Helper()
+					c := ln.connect(t)
+					if _, err := c.Write([]byte("x")); err != nil {
+						t.Fatal(err)
+					}
+					peerCloses(t, c)
+				}
+				for range 100 {
+					attack()
+				}
+				time.Sleep(logPause)
+				attack()
+				lines := strings.Split(strings.TrimSpace(logs.String()), "\n")
+				if len(lines) != 2 || !strings.Contains(lines[1], "alsoNotLogged=99") {
+					t.Errorf("logged %d lines: %.500s", len(lines), lines)
+				}
+				for _, l := range lines {
+					if !strings.Contains(l, place+" panicked") || !strings.Contains(l, "panic=blown") || !strings.Contains(l, "TestS10_PanicsAre") {
+						t.Errorf("without the panic or its stack: %s", l)
+					}
+				}
+				if n := s.Stats().Panics; n != 101 {
+					t.Errorf("%d panics, want 101", n)
+				}
+				s.close(t)
+			})
+		})
 	}
-	s := serve(t, &Transporter{
-		Logger: logs.logger(),
-		OnAccept: func(net.Conn) context.Context {
-			blow("OnAccept")
-			return nil
-		},
-		OnConnect: func(context.Context, network.Conn) context.Context {
-			blow("OnConnect")
-			return nil
-		},
-	}, func(ctx context.Context, conn any) error {
-		blow("OnData")
-		if where.Load() == "Goexit" {
-			runtime.Goexit()
-		}
-		return echo(ctx, conn)
-	})
+}
+
+// The kit sees a panic in OnData. One in a hook closes that connection only as well, and
+// so does a handler that ends its goroutine; the log has the panic once, with its stack.
+func TestS10_PanicInAHook(t *testing.T) {
 	for _, place := range []string{"OnAccept", "OnConnect", "OnData", "Goexit"} {
-		where.Store(place)
+		var logs logged
+		var broken atomic.Bool
+		broken.Store(true)
+		blow := func(where string) {
+			if where == place && broken.Load() {
+				panic("blown in " + place)
+			}
+		}
+		s := serve(t, &Transporter{
+			Logger: logs.logger(),
+			OnAccept: func(net.Conn) context.Context {
+				blow("OnAccept")
+				return nil
+			},
+			OnConnect: func(context.Context, network.Conn) context.Context {
+				blow("OnConnect")
+				return nil
+			},
+		}, func(ctx context.Context, conn any) error {
+			blow("OnData")
+			if place == "Goexit" && broken.Load() {
+				runtime.Goexit()
+			}
+			return echo(ctx, conn)
+		})
 		c := s.dial(t)
 		// The server may be gone before the byte comes.
 		_, _ = c.Write([]byte("x\n"))
 		peerCloses(t, c)
 		settles(t, "connections", 0, s.open)
-		where.Store("")
+		broken.Store(false)
 		if place != "Goexit" && (!strings.Contains(logs.String(), "blown in "+place) || !strings.Contains(logs.String(), "TestS10")) {
 			t.Errorf("%s: the panic and its stack are not in the log:\n%s", place, logs.String())
 		}
-		fresh := s.dial(t)
-		if got := ask(t, fresh, "alive"); got != "alive" {
+		if got := ask(t, s.dial(t), "alive"); got != "alive" {
 			t.Errorf("%s: a new connection: %q", place, got)
 		}
-		fresh.Close()
-		settles(t, "connections", 0, s.open)
-	}
-	if n := strings.Count(logs.String(), "level=ERROR"); n != 3 {
-		t.Errorf("%d entries of errors, want 3:\n%s", n, logs.String())
+		if n := strings.Count(logs.String(), "level=ERROR"); n != one(place != "Goexit") {
+			t.Errorf("%s: %d entries of errors:\n%s", place, n, logs.String())
+		}
+		s.close(t)
 	}
 }
 
