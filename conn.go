@@ -78,11 +78,8 @@ const (
 	flushed
 	limitSet // to the idle timeout
 
-	idlePeek    = 4
-	prefacePeek = 24 // the length of HTTP/2's connection preface (pkg/route/engine.go)
+	idlePeek = 4
 )
-
-var errNoPreface = errors.New("hertznet: the connection has had an HTTP/1 request")
 
 // serverConn is a connection that a transporter accepted, for as long as Hertz has
 // it: until it is closed, or is idle for so long that it is parked.
@@ -92,7 +89,6 @@ type serverConn struct {
 	phase atomic.Int32
 	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
 	lease atomic.Int32
-	http1 bool // it has had a request, so its next bytes are no HTTP/2 preface
 	joins bool // answers to pipelined requests leave together
 
 	parkable bool // it may be parked when it has waited for that
@@ -170,12 +166,6 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 	// After the Flush Hertz drops what is left of a streamed body, with Peek too: only
 	// one that follows the idle timeout ends the phase.
 	if c.phase.Load() != limitSet {
-		if c.http1 && n == prefacePeek {
-			// The engine begins anew with a connection that was parked, and asks whether
-			// it is HTTP/2. It must not wait for so many bytes.
-			c.http1 = false
-			return nil, errNoPreface
-		}
 		b, err := c.Conn.Peek(n)
 		return b, c.note(err)
 	}

@@ -67,7 +67,8 @@
 // most, is parked: it gives up its goroutine, its buffer and
 // Hertz's RequestContext, and gets them again when a byte comes. The time that it waits
 // counts towards IdleTimeout as ever. With tracers none is parked, since Hertz would
-// tell them of each last request twice. The field ParkAfter changes it or turns it off.
+// tell them of each last request twice, nor with WithH2C, since Hertz would log a warning
+// each time. The field ParkAfter changes it or turns it off.
 //
 // # Limits and figures
 //

@@ -563,32 +563,29 @@ func TestUnreadStreamedBodyAndParking(t *testing.T) {
 	})
 }
 
-// With H2C set the engine asks for the 24 bytes of a preface when it begins with a
-// connection. One that it gets back after parking has shorter requests.
-func TestH2CAfterParking(t *testing.T) {
-	eachMode(t, []mode{tcpMode, unixMode, tlsMode}, func(t *testing.T, m mode) {
-		s := runPark(t, m, parkSoon, func(h *server.Hertz) {
-			h.GET("/", text("ok"))
-			h.POST("/", echoBody)
-		}, server.WithH2C(true), server.WithReadTimeout(guard), server.WithIdleTimeout(guard))
-		c := s.raw(t)
-		for range 3 {
-			c.get("/")
-			s.waitParked(t, 1)
-			if got := c.post("/", "body"); got != "body" {
-				t.Errorf("got %q", got)
-			}
-			s.waitParked(t, 1)
+// With H2C set the engine warns each time that it begins with a connection that has no
+// HTTP/2 for it, and it would begin anew with each one that was parked: so none is, and the warning
+// comes once for a connection, as on Hertz's own transports.
+func TestH2CWarnsOncePerConnection(t *testing.T) {
+	// Not parallel: the log is the whole process's.
+	s := runPark(t, tcpMode, parkSoon, func(h *server.Hertz) { h.GET("/", text("ok")) },
+		server.WithH2C(true), server.WithReadTimeout(guard), server.WithIdleTimeout(guard))
+	before := logs.len()
+	c := s.raw(t)
+	for range 5 {
+		c.get("/")
+		time.Sleep(longGap)
+	}
+	warnings := 0
+	for _, line := range logs.since(before) {
+		if strings.Contains(line, "HTTP2 server is not loaded") {
+			warnings++
 		}
-		start := time.Now()
-		c.send("GET / HTTP/1.0\r\n\r\n")
-		if _, got := c.answer("GET"); got != "ok" {
-			t.Errorf("got %q", got)
-		}
-		if d := time.Since(start); d > guard/3 {
-			t.Errorf("the answer to a request of 18 bytes took %v", d)
-		}
-	})
+	}
+	if warnings != 1 {
+		t.Errorf("%d warnings for one connection", warnings)
+	}
+	s.neverParked(t)
 }
 
 // fakeH2 answers each line, and waits between them as Hertz's HTTP/1 server does, but

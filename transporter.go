@@ -44,7 +44,8 @@ func NewTransporter(o *config.Options) network.Transporter {
 //
 // Idle connections are parked after ParkAfter: they give up their goroutine, their
 // buffer and Hertz's RequestContext until the next byte comes. With tracers none is,
-// since Hertz would count its last request twice.
+// since Hertz would count its last request twice, nor with WithH2C, since Hertz would log
+// a warning at each request that ends a longer pause.
 //
 // Small answers to pipelined requests leave together: the end of one may wait for the
 // next, if that one's request is already there, for FlushDelay at most. A part of an answer that a
@@ -133,8 +134,9 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 	if cancel == nil {
 		// Else the context would end here, for work that a handler has left behind. And with
 		// tracers Hertz calls their Finish once more for the last request when it stops
-		// waiting (pkg/protocol/http1/server.go).
-		s.parkable = len(t.options.Tracers) == 0
+		// waiting (pkg/protocol/http1/server.go). With H2C the engine would look for a preface and
+		// warn that there is none, each time that it is given the connection (pkg/route/engine.go).
+		s.parkable = len(t.options.Tracers) == 0 && !t.options.H2C
 	}
 	// Where a body is a stream, Release does not tell where an answer ends.
 	s.joins = !t.options.StreamRequestBody
@@ -142,7 +144,6 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 		c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
 	}
 	if s.Resumed() {
-		s.http1 = t.options.H2C
 		if err := s.resume(t.options.ReadTimeout); err != nil {
 			conn.Close()
 			return nil
