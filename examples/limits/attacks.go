@@ -67,7 +67,7 @@ var attacks = []attack{
 			})
 		},
 		// It was logged a moment ago: a message is not repeated for 10 seconds.
-		want: "4 closed with 408", counted: map[string]uint64{"ClosedSlow": 4},
+		want: "4 closed with 408", counted: map[string]uint64{"ClosedSlow": 4, "TooSlow": 4},
 	},
 	{
 		name: "4 clients that do not read", limit: "WriteTimeout",

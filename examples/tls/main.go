@@ -19,8 +19,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -100,13 +98,8 @@ func serve(ctx context.Context, ca *tlsconn.DevCA, dir, addr string) (err error)
 	if err != nil {
 		return err
 	}
-	// The chain from a certificate to who issued it ends with that one's own.
-	chains, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: ca.Pool()})
-	if err != nil {
-		return err
-	}
 	caFile := filepath.Join(dir, "ca.pem")
-	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chains[0][1].Raw}), 0o600); err != nil {
+	if err := os.WriteFile(caFile, ca.PEM(), 0o600); err != nil {
 		return err
 	}
 	s, err := start(addr, &tls.Config{Certificates: []tls.Certificate{cert}})
