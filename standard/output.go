@@ -35,9 +35,14 @@ type output struct {
 	off    int         // how much of open is taken
 	joint  bool        // the last of pieces ends at open's off
 	vec    net.Buffers // what is left of pieces during a Flush
+	raw    rawWriter
 }
 
-var outputs = sync.Pool{New: func() any { return new(output) }}
+var outputs = sync.Pool{New: func() any {
+	o := new(output)
+	o.raw.init()
+	return o
+}}
 
 // pending returns what waits for Flush, to be added to.
 func (c *Conn) pending() *output {
@@ -219,7 +224,7 @@ func (c *Conn) send(o *output) error {
 			if err := c.wr.begin(c); err != nil {
 				return err
 			}
-			n, err := c.sendPieces(&o.vec, int(left))
+			n, err := c.sendPieces(o, int(left))
 			if n < 0 || n > left {
 				return countError("WriteBuffers", c.nc, int(n), int(left))
 			}
@@ -234,7 +239,7 @@ func (c *Conn) send(o *output) error {
 		}
 	}
 	for _, b := range o.pieces {
-		if _, err := c.writeAll(b); err != nil {
+		if _, err := c.writeAll(o, b); err != nil {
 			return err
 		}
 	}
@@ -250,24 +255,24 @@ func (c *Conn) gathers() bool {
 	return ok
 }
 
-// sendPieces writes what is left of the pieces, of size bytes together, at once.
-func (c *Conn) sendPieces(left *net.Buffers, size int) (int64, error) {
+// sendPieces writes what is left of o.vec, size bytes, at once.
+func (c *Conn) sendPieces(o *output, size int) (int64, error) {
 	switch {
-	case c.sys != nil && size <= maxRawWrite && len(*left) <= maxGather:
-		return c.writevRaw(left, size)
+	case c.sys != nil && size <= maxRawWrite && len(o.vec) <= maxGather:
+		return o.raw.writev(c, &o.vec, size)
 	case c.socket:
-		return left.WriteTo(c.nc)
+		return o.vec.WriteTo(c.nc)
 	}
-	return c.nc.(buffersWriter).WriteBuffers(left)
+	return c.nc.(buffersWriter).WriteBuffers(&o.vec)
 }
 
-// writeAll writes b to the conn beneath, within the running operation.
-func (c *Conn) writeAll(b []byte) (written int, err error) {
+// writeAll writes b to the conn beneath by means of o, within the running operation.
+func (c *Conn) writeAll(o *output, b []byte) (written int, err error) {
 	for {
 		if err := c.wr.begin(c); err != nil {
 			return written, err
 		}
-		n, err := c.writeSome(b[written:])
+		n, err := c.writeSome(o, b[written:])
 		n, err = checkWrite(c.nc, n, len(b)-written, err)
 		written += n
 		c.accepted.wrote(n)
@@ -278,9 +283,9 @@ func (c *Conn) writeAll(b []byte) (written int, err error) {
 }
 
 // writeSome is a Write of the conn beneath.
-func (c *Conn) writeSome(p []byte) (int, error) {
+func (c *Conn) writeSome(o *output, p []byte) (int, error) {
 	if c.sys != nil && len(p) <= maxRawWrite {
-		return c.writeRaw(p)
+		return o.raw.write(c, p)
 	}
 	return c.nc.Write(p)
 }
@@ -325,7 +330,9 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		return 0, nil
 	}
 	defer c.wr.end(c)
-	n, err = c.writeAll(p)
+	o := outputs.Get().(*output)
+	defer o.free()
+	n, err = c.writeAll(o, p)
 	switch {
 	case err == nil:
 	case isTimeout(err):

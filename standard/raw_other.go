@@ -18,9 +18,13 @@ func (c *Conn) dropRaw() {}
 
 const maxRawWrite, maxGather = 0, 0
 
-func (c *Conn) writeRaw([]byte) (int, error) { panic("unreachable: nothing is written raw") }
+type rawWriter struct{}
 
-func (c *Conn) writevRaw(*net.Buffers, int) (int64, error) {
+func (*rawWriter) init() {}
+
+func (*rawWriter) write(*Conn, []byte) (int, error) { panic("unreachable: nothing is written raw") }
+
+func (*rawWriter) writev(*Conn, *net.Buffers, int) (int64, error) {
 	panic("unreachable: nothing is written raw")
 }
 

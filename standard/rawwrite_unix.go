@@ -6,12 +6,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 )
 
-// rawWriter is what it takes to write to a socket when it has room. It belongs to one write
-// at a time, and in between waits in rawWriters and holds nothing of any connection's.
+// rawWriter is what it takes to write to a socket when it has room. It is a part of an
+// output, which sends with it.
 type rawWriter struct {
 	ready func(fd uintptr) bool // w.writeReady, made once
 
@@ -23,48 +22,41 @@ type rawWriter struct {
 	err        error
 }
 
-var rawWriters = sync.Pool{New: func() any {
-	w := new(rawWriter)
-	w.ready = w.writeReady
-	return w
-}}
+func (w *rawWriter) init() { w.ready = w.writeReady }
 
-// writeRaw writes p to the socket, as Write of package net does, but for telling the
+// write writes p to the socket, as Write of package net does, but for telling the
 // scheduler. A call that it is told of may block, for all that it knows, and one that takes
 // 20 microseconds keeps a thread of the runtime waking every 20 to take the processor away
 // from it: a tenth of the time of small requests. p has maxRawWrite bytes at most.
-func (c *Conn) writeRaw(p []byte) (int, error) {
-	w := rawWriters.Get().(*rawWriter)
+func (w *rawWriter) write(c *Conn, p []byte) (int, error) {
 	w.one, w.left, w.op = p, len(p), "write"
-	return c.finishRaw(w)
+	return w.run(c)
 }
 
-// writevRaw does the same for several slices, of size bytes together, and takes from v what
+// writev does the same for several slices, of size bytes together, and takes from v what
 // was sent.
-func (c *Conn) writevRaw(v *net.Buffers, size int) (int64, error) {
-	w := rawWriters.Get().(*rawWriter)
+func (w *rawWriter) writev(c *Conn, v *net.Buffers, size int) (int64, error) {
 	w.vec.set(*v)
 	w.left, w.op = size, "writev"
-	n, err := c.finishRaw(w)
+	n, err := w.run(c)
 	consume(v, n)
 	return int64(n), err
 }
 
-// finishRaw sends what is left, and gives the rawWriter back.
-func (c *Conn) finishRaw(w *rawWriter) (int, error) {
+// run sends what is left, and keeps nothing of it.
+func (w *rawWriter) run(c *Conn) (int, error) {
 	err := c.sys.Write(w.ready)
 	if err == nil {
 		err = w.err
 	} else if op, ok := err.(*net.OpError); ok {
 		err = op.Err // "raw-write", and without the peer
 	}
-	sent, op := w.sent, w.op
+	if err != nil {
+		err = opError(w.op, c.nc, err)
+	}
+	sent := w.sent
 	w.one, w.left, w.sent, w.err = nil, 0, 0, nil
 	w.vec.reset()
-	rawWriters.Put(w)
-	if err != nil {
-		err = opError(op, c.nc, err)
-	}
 	return sent, err
 }
 

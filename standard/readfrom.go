@@ -110,6 +110,8 @@ func (c *Conn) sendPart(nc *net.TCPConn, f *os.File, part *io.LimitedReader) (n 
 func (c *Conn) copyFrom(r io.Reader) (n int64, err error) {
 	b := getBlock(copySize)
 	defer b.drop()
+	o := outputs.Get().(*output)
+	defer o.free()
 	for empty := 0; empty <= maxEmptyReads; empty++ {
 		m, rerr := r.Read(b.buf)
 		if m < 0 || m > len(b.buf) {
@@ -117,7 +119,7 @@ func (c *Conn) copyFrom(r io.Reader) (n int64, err error) {
 		}
 		if m > 0 {
 			empty = -1
-			w, err := c.writeAll(b.buf[:m])
+			w, err := c.writeAll(o, b.buf[:m])
 			c.wr.end(c)
 			n += int64(w)
 			if err != nil {
