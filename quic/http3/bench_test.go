@@ -34,6 +34,7 @@ func peers(b *testing.B, size int) (hertzURL, quicgoURL string) {
 	plain := servePlainH3(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Header().Set("Server", "hertz") // as the other: the answers are the same
 		_, _ = w.Write(body)
 	}))
 	return hertz.url("/"), "https://" + plain + "/"
