@@ -261,12 +261,19 @@ func (c *serverConn) note(err error) error {
 
 // HandleSpecificError also knows a request that ended half-way: Hertz puts what the
 // read returned into a text of its own.
+//
+// Any other error has been answered, a 413 say, and the client may not have begun to send
+// what is refused: so Close, which follows, must wait for it [S22].
 func (c *serverConn) HandleSpecificError(err error, rip string) (needIgnore bool) {
 	if err != nil && c.cut.Load() {
 		logEveryday(err, rip)
 		return true
 	}
-	return c.conn.HandleSpecificError(err, rip)
+	if c.conn.HandleSpecificError(err, rip) {
+		return true
+	}
+	c.DrainOnClose()
+	return false
 }
 
 // serverTLSConn is a network.ConnTLSer too; a plain connection must not be one.

@@ -53,8 +53,8 @@
 //
 // # Shutdown
 //
-// Connections that wait between two requests are closed at once, and those that have not sent a
-// byte after a moment. Requests that are running are waited for until Hertz's
+// Connections that wait between two requests are closed at once, and after 100 ms those that
+// have not sent a byte. Requests that are running are waited for until Hertz's
 // ExitWaitTime has passed; then their connections are closed.
 //
 // A request that has reached the server's socket is answered, and the answer says

@@ -1025,6 +1025,26 @@ func TestEarlyAnswerOfTheServer(t *testing.T) {
 	})
 }
 
+// So does one that was sent before the client began with what is refused [S22].
+func TestEarlyAnswerBeforeTheBody(t *testing.T) {
+	eachMode(t, allModes, func(t *testing.T, m mode) {
+		s := run(t, m, func(h *server.Hertz) { h.POST("/", text("never")) }, server.WithMaxRequestBodySize(1000))
+		for range 5 {
+			c := s.raw(t)
+			c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
+			if _, err := c.r.Peek(1); err != nil { // it is answered, and closed
+				t.Fatal(err)
+			}
+			for range 30 {
+				c.send(strings.Repeat("x", 10_000))
+			}
+			if resp, _ := c.answer("POST"); resp.StatusCode != 413 {
+				t.Errorf("status %d, want 413", resp.StatusCode)
+			}
+		}
+	})
+}
+
 // With SenseClientDisconnection the handler's context ends when the client goes
 // away, however it does [S17].
 func TestSenseClientDisconnection(t *testing.T) {

@@ -26,7 +26,7 @@ const noIdleTimeout = math.MinInt64 * time.Nanosecond
 //
 //	h := server.New(server.WithTransport(hertznet.NewTransporter))
 //
-// It changes one of them: an IdleTimeout of 0 or less becomes noIdleTimeout, any other
+// It changes one of them: an IdleTimeout of 0 or less becomes the least duration, any other
 // an odd number of nanoseconds. With 0, Hertz's HTTP/1 server closes a connection after
 // each request, unless the transporter's package is called "standard"
 // (pkg/route/engine.go). And no hijacker sets such a read timeout, so Hertz's wait for

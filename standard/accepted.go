@@ -51,6 +51,7 @@ type accepted struct {
 	// The goroutine's, or the poller's while the connection is parked.
 	resumed  bool // OnData has been called before
 	known    bool // its socket is in the epoll instance
+	lingers  bool // DrainOnClose was called
 	parks    bool // its socket is one that the poller can wait for
 	parked   parking
 	patient  bool  // the last message came within ParkAfter of the one before
@@ -200,6 +201,17 @@ func (c *Conn) SetHijacked() {
 	if a := c.accepted; a != nil {
 		a.change(StateActive, StateHijacked)
 		c.pace.limit(false)
+	}
+}
+
+// DrainOnClose has Close keep the socket open for at most two seconds although nothing is
+// unread: what the peer still sends is dropped, so that the answer arrives [S22]. It is for
+// a protocol that has answered a message before all of it has come, such as one that is
+// too large. It changes nothing for a connection that no Transporter accepted, and belongs
+// to the goroutine that calls Close.
+func (c *Conn) DrainOnClose() {
+	if c.accepted != nil {
+		c.accepted.lingers = true
 	}
 }
 

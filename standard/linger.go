@@ -36,8 +36,9 @@ type lingering struct{ net.Conn }
 // ended: then nobody is left to wait.
 var noLinger = new(lingering)
 
-// linger returns a lingering for the connection if bytes lie unread in its socket, or
-// many that the peer has not taken yet, and nil if it can be closed as it is.
+// linger returns a lingering for the connection if bytes lie unread in its socket or are
+// known to come, or there are many that the peer has not taken yet, and nil if it can be
+// closed as it is.
 func (a *accepted) linger() *lingering {
 	if a.is(StateClosed) {
 		return nil // the transporter closes it, for good and at once
@@ -47,7 +48,7 @@ func (a *accepted) linger() *lingering {
 		syscall.Conn
 		File() (*os.File, error)
 	})
-	if !ok || !isStreamSocket(nc) || !unread(s) && unsent(s) < lingerUnsent {
+	if !ok || !isStreamSocket(nc) || !a.lingers && !unread(s) && unsent(s) < lingerUnsent {
 		return nil
 	}
 	f, err := s.File()

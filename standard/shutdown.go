@@ -100,8 +100,8 @@ func (t *Transporter) Close() error {
 	return err
 }
 
-// Shutdown ends accepting, closes idle connections at once, those that have not
-// sent a byte after a moment, and waits for the active ones to end. An idle one whose
+// Shutdown ends accepting, closes idle connections at once and, after 100 ms, those that
+// have not sent a byte, and waits for the active ones to end. An idle one whose
 // socket has something to read is active. When ctx ends first it closes what is
 // left and returns exactly ctx.Err() [S6, S7]. It may be called before serving, more
 // than once, and concurrently [S8].

@@ -18,7 +18,7 @@ import (
 
 // DefaultParkAfter is the default of Transporter.ParkAfter. To park a connection and to
 // resume it costs a few times as much as a small request, so it should not happen to one
-// that is busy. To wait costs a goroutine, and with Hertz a RequestContext: 13 KiB or so.
+// that is busy. To wait costs a goroutine, and with Hertz a RequestContext: 13 KB or so.
 const DefaultParkAfter = time.Second
 
 // Transporter accepts connections and calls OnData for them: a

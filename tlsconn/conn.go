@@ -48,7 +48,7 @@ type Conn struct {
 //
 // config is read, never changed, and may be shared by any number of conns; it must not be
 // changed afterwards. It needs a ServerName (or InsecureSkipVerify): [ClientConfig] takes
-// it from the address that was dialed [D11].
+// it from the address that was dialled [D11].
 //
 // The Conn owns c from here on: Close closes it.
 func Client(c net.Conn, config *tls.Config) *Conn {

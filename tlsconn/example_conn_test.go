@@ -145,7 +145,7 @@ func ExampleServerConfig() {
 	// hello <nil>, resumed: true
 }
 
-// The name that the certificate must be valid for comes from the address that was dialed.
+// The name that the certificate must be valid for comes from the address that was dialled.
 func ExampleClientConfig() {
 	for _, address := range []string{"example.com:443", "example.com.:443", "[fe80::1%eth0]:443", ":443"} {
 		fmt.Printf("%q\n", tlsconn.ClientConfig(nil, address).ServerName)

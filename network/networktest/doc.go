@@ -35,7 +35,7 @@
 //
 // Where the contract leaves an implementation a choice, it declares what it chose,
 // in [Behavior] and its like. A declared difference is checked: the case then
-// demands the other behavior.
+// demands the other behaviour.
 //
 // # Faults
 //

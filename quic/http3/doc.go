@@ -57,7 +57,7 @@
 // ReadTimeout, also for GET.
 //
 // There is no server push, no WebTransport and no 0-RTT, unless Config.EarlyData of
-// [github.com/hertznet/hertznet/quic.Transporter] is set; then what says the package quic of it holds.
+// [github.com/hertznet/hertznet/quic.Transporter] is set; then what package quic says of it holds.
 //
 // HTTP/3 needs UDP to pass. The client does not fall back on HTTP/1.1, keeps a connection
 // for 30 seconds of silence at most, and waits no longer than that for an answer, unless
