@@ -93,7 +93,11 @@ func TestHandleSpecificError(t *testing.T) {
 		{"read timeout", opErr("read", os.ErrDeadlineExceeded), true},
 		{"write timeout", opErr("write", os.ErrDeadlineExceeded), true},
 	} {
-		for _, c := range []network.HandleSpecificError{&serverConn{}, &serverTLSConn{}, &clientConn{}, &clientTLSConn{}, &sensingConn{}, &sensingTLSConn{}} {
+		plain, secure, sensing, secureSensing := new(serverConn), new(serverTLSConn), new(sensingConn), new(sensingTLSConn)
+		for _, c := range []*serverConn{plain, &secure.serverConn, &sensing.serverConn, &secureSensing.serverConn} {
+			c.Conn = new(standard.Conn)
+		}
+		for _, c := range []network.HandleSpecificError{plain, secure, sensing, secureSensing, &clientConn{}, &clientTLSConn{}} {
 			if got := c.HandleSpecificError(test.err, "192.0.2.1:80"); got != test.ignore {
 				t.Errorf("%s on a %T: %v", test.name, c, got)
 			}

@@ -361,15 +361,15 @@ func (c *sensingTLSConn) Release() error {
 // newServerConn gives a connection of standard the methods that Hertz looks for.
 // cancel, if not nil, is called when the peer goes away.
 func newServerConn(c any, idle time.Duration, cancel context.CancelFunc) serverSide {
-	c2, isTLS := c.(*standard.TLSConn)
+	secure, isTLS := c.(*standard.TLSConn)
 	switch {
 	case isTLS && cancel == nil:
-		s := &serverTLSConn{tls: c2}
-		s.conn, s.idle = conn{&c2.Conn}, idle
+		s := &serverTLSConn{tls: secure}
+		s.conn, s.idle = conn{&secure.Conn}, idle
 		return s
 	case isTLS:
-		s := &sensingTLSConn{sensor: newSensor(&c2.Conn, cancel)}
-		s.tls, s.conn, s.idle = c2, conn{&c2.Conn}, idle
+		s := &sensingTLSConn{sensor: newSensor(&secure.Conn, cancel)}
+		s.tls, s.conn, s.idle = secure, conn{&secure.Conn}, idle
 		return s
 	}
 	plain := c.(*standard.Conn)
@@ -388,8 +388,8 @@ type serverSide interface {
 }
 
 // How far an exchange of Hertz's HTTP/1 client has come. What it does with a
-// connection of its pool: the addresses, over TLS SetDeadline and Handshake, SetWriteTimeout, Flush,
-// SetReadTimeout, Peek, Release, and last Len, which must be 0
+// connection of its pool: the addresses, over TLS SetDeadline and Handshake,
+// SetWriteTimeout, Flush, SetReadTimeout, Peek, Release, and last Len, which must be 0
 // (pkg/protocol/http1/client.go).
 const (
 	unused    int32 = iota

@@ -48,8 +48,8 @@ func NewTransporter(o *config.Options) network.Transporter {
 // a warning at each request that ends a longer pause.
 //
 // Small answers to pipelined requests leave together: the end of one may wait for the
-// next, if that one's request is already there, for FlushDelay at most. A part of an answer that a
-// handler flushes waits for nothing, nor does any answer of a server with
+// next, if that one's request is already there, for FlushDelay at most. A part of an
+// answer that a handler flushes waits for nothing, nor does any answer of a server with
 // StreamRequestBody.
 //
 // WithKeepAliveTimeout, a minute by default, overrides the KeepAlive of WithListenConfig
@@ -134,8 +134,9 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 	if cancel == nil {
 		// Else the context would end here, for work that a handler has left behind. And with
 		// tracers Hertz calls their Finish once more for the last request when it stops
-		// waiting (pkg/protocol/http1/server.go). With H2C the engine would look for a preface and
-		// warn that there is none, each time that it is given the connection (pkg/route/engine.go).
+		// waiting (pkg/protocol/http1/server.go). With H2C the engine would look for a
+		// preface and warn that there is none, each time that it is given the connection
+		// (pkg/route/engine.go).
 		s.parkable = len(t.options.Tracers) == 0 && !t.options.H2C
 	}
 	// Where a body is a stream, Release does not tell where an answer ends.

@@ -16,8 +16,8 @@ type Writer interface {
 	// Several slices may be outstanding: they are disjoint, and each stays
 	// writable until Flush [A6]. After Flush the memory is no longer the
 	// caller's: a write to it does not change what that Flush sent [A8], but may
-	// spoil later output, of any connection. Malloc(0) returns an empty slice; a negative n, or one too
-	// large to provide, is an error and never a panic [W5].
+	// spoil later output, of any connection. Malloc(0) returns an empty slice; a
+	// negative n, or one too large to provide, is an error and never a panic [W5].
 	Malloc(n int) (buf []byte, err error)
 
 	// WriteBinary adds b to the pending output, without a copy where b is long

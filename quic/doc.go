@@ -46,10 +46,11 @@
 //
 // Every error of a connection and of a stream is a net.Error by a type assertion, but
 // io.EOF, which is bare. Timeout reports true for deadlines, contexts and connections
-// that were lost; Temporary at the peer's limit of streams, and nowhere else. Deadlines are os.ErrDeadlineExceeded by errors.Is, what happens after the end of
-// a connection is net.ErrClosed, and a context's own error is found as well. A cancelled
-// stream's error is a [StreamError]. The code of an application is found by errors.As
-// as a network.ApplicationError; what quic-go said, as *quic.ApplicationError,
+// that were lost; Temporary at the peer's limit of streams, and nowhere else. Deadlines
+// are os.ErrDeadlineExceeded by errors.Is, what happens after the end of a connection is
+// net.ErrClosed, and a context's own error is found as well. A cancelled stream's error is
+// a [StreamError]. The code of an application is found by errors.As as a
+// network.ApplicationError; what quic-go said, as *quic.ApplicationError,
 // *quic.TransportError and so on.
 //
 // # Concurrency

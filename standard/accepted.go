@@ -34,11 +34,11 @@ func (s ConnState) String() string {
 
 // accepted is what a Transporter knows of one of its connections.
 type accepted struct {
-	t    *Transporter
-	id   uint64                    // its key in t.conns, and what the poller knows it by
-	base *Conn                     // what OnData gets, or within it
-	tls  *TLSConn                  // what OnData gets; nil without TLS
-	late atomic.Pointer[lingering] // what keeps the socket open after Close
+	t         *Transporter
+	id        uint64                    // its key in t.conns, and what the poller knows it by
+	base      *Conn                     // what OnData gets, or within it
+	tls       *TLSConn                  // what OnData gets; nil without TLS
+	lingering atomic.Pointer[lingering] // what keeps the socket open after Close
 
 	ctx    context.Context // for OnData
 	cancel func()          // of ctx; nil if there is nothing to cancel
@@ -49,13 +49,13 @@ type accepted struct {
 	waited atomic.Int32 // the reason why it would end now, if a read has timed out
 
 	// The goroutine's, or the poller's while the connection is parked.
-	resumed  bool // OnData has been called before
-	known    bool // its socket is in the epoll instance
-	lingers  bool // DrainOnClose was called
-	parks    bool // its socket is one that the poller can wait for
-	parked   parking
-	patient  bool  // the last message came within ParkAfter of the one before
-	idleFrom int64 // the moment at which the idle time began; 0 if it has not, or is short
+	resumed    bool // OnData has been called before
+	registered bool // its socket is in the epoll instance
+	lingers    bool // DrainOnClose was called
+	parks      bool // its socket is one that the poller can wait for
+	parked     parking
+	patient    bool  // the last message came within ParkAfter of the one before
+	idleFrom   int64 // the moment at which the idle time began; 0 if it has not, or is short
 }
 
 // conn returns what OnData gets.

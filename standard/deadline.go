@@ -23,12 +23,13 @@ func moment() int64 { return int64(time.Since(epoch)) }
 //
 // Setting a timeout between operations stores a number. The timer of the conn
 // beneath is touched by an operation that is about to block, and only when it
-// would fire too late; one that fires too early is set again by the operation that it woke. A
-// keep-alive connection so sets a timer once in a timeout, not once a request.
+// would fire too late; one that fires too early is set again by the operation that
+// it woke. A keep-alive connection so sets a timer once in a timeout, not once a
+// request.
 //
-// setTimeout and setDeadline may be called from any goroutine, beginShake and
-// endShake from the one that runs the handshake, the rest only from the one that
-// runs the operation.
+// setTimeout, setDeadline, setFinal and interrupt may be called from any goroutine,
+// beginShake and endShake from the one that runs the handshake, the rest only from
+// the one that runs the operation.
 type deadline struct {
 	// limit is what the user set last: 0 is no limit, a positive number a
 	// timeout in nanoseconds, a negative one the moment of a deadline.
@@ -41,7 +42,7 @@ type deadline struct {
 	flags atomic.Uint32
 }
 
-// What is so of a deadline.
+// The flags of a deadline.
 const (
 	// timerExact says that a timer that fires too early does harm: a TLS connection
 	// cannot go on after a write or a handshake that timed out [L6]. Such a timer
@@ -87,7 +88,7 @@ func (d *deadline) setTimeout(c *Conn, t time.Duration) error {
 	}
 	d.start = moment()
 	err := d.arm(c)
-	if d.is(timerExact) && limit >= 0 && !d.busy() && d.armed.Load() != 0 {
+	if d.is(timerExact) && !d.busy() && d.armed.Load() != 0 {
 		_ = d.set(c, 0) // the operation has just ended, and end found nothing to lift
 	}
 	return unlessEnded(err)

@@ -123,7 +123,7 @@ func TestS22_LingeringIsCutByShutdown(t *testing.T) {
 	if len(all) != 1 {
 		t.Fatalf("%d connections, want the lingering one", len(all))
 	}
-	l := all[0].late.Load()
+	l := all[0].lingering.Load()
 	if l == nil {
 		t.Fatal("it does not linger")
 	}

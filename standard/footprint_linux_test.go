@@ -93,6 +93,9 @@ func TestA10_FlushGivesTheOutputBack(t *testing.T) {
 			if o.n != 0 || o.open != nil || o.vec != nil {
 				t.Error("the output keeps what it was")
 			}
+			if w := &o.raw; w.one != nil || w.left != 0 || w.sent != 0 || w.err != nil || w.vec != (gather{}) {
+				t.Error("the output's rawWriter keeps what it sent")
+			}
 			for _, b := range o.pieces[:cap(o.pieces)] {
 				if b != nil {
 					t.Error("the output keeps a slice")

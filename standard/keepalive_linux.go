@@ -14,11 +14,11 @@ const (
 	keepAliveCount    = 9
 )
 
-// inheritsKeepAlive: to try it is worth a listener.
+// inheritsKeepAlive: a socket that is accepted has the keep-alive settings of its listener.
 const inheritsKeepAlive = true
 
-// inheritKeepAlive has ln's connections probe a peer that was silent for idle. On Linux
-// they inherit it from their listener, so that none takes four system calls for it.
+// inheritKeepAlive has ln's connections probe a peer that was silent for idle, so that
+// none takes four system calls for it.
 func inheritKeepAlive(ln net.Listener, idle time.Duration) error {
 	tl, ok := ln.(*net.TCPListener)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 
 const keepAliveIdle = 0
 
+// inheritsKeepAlive: each connection is told.
 const inheritsKeepAlive = false
 
 func inheritKeepAlive(net.Listener, time.Duration) error { return errors.ErrUnsupported }

@@ -55,10 +55,6 @@ func (t *Transporter) Listen() (net.Listener, error) {
 	return ln, err
 }
 
-// lockWait is how long a lock of another process is waited for. Who holds one for a
-// server's sake needs it for some milliseconds.
-const lockWait = time.Second
-
 var socketMu sync.Mutex
 
 // lockSockets keeps others out that listen at the path, and at any beside it, until unlock.

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// lockWait is how long a lock of another process is waited for. Who holds one for a
+// server's sake needs it for some milliseconds.
+const lockWait = time.Second
+
 // lockDir keeps other processes that call it for the directory out until unlock. It locks
 // the directory itself, for which it must be readable, and leaves no file behind. Where
 // that is not possible, or somebody holds such a lock for longer than a server does, it

@@ -25,8 +25,9 @@ const (
 // owns no memory.
 //
 // It belongs to the goroutine of one Conn's writer from the first byte that is added until
-// Flush has sent or given up the last; or to a hold. In between it waits in outputs, empty: most
-// connections have nothing to send, so that none need keep it.
+// Flush has sent or given up the last; or to a hold. Write and ReadFrom take one for its
+// rawWriter alone. In between it waits in outputs, empty: most connections have nothing to
+// send, so that none need keep it.
 type output struct {
 	pieces net.Buffers
 	n      int         // bytes in pieces
@@ -35,7 +36,7 @@ type output struct {
 	off    int         // how much of open is taken
 	joint  bool        // the last of pieces ends at open's off
 	vec    net.Buffers // what is left of pieces during a Flush
-	raw    rawWriter
+	raw    rawWriter   // sends them to a socket; empty between two writes
 }
 
 var outputs = sync.Pool{New: func() any {
@@ -150,13 +151,13 @@ func (c *Conn) mallocError(n int) error {
 	case n > MaxMalloc:
 		return ErrTooLarge
 	}
-	return c.writable("write")
+	return c.writable()
 }
 
 // writable returns why nothing can be written any more, or nil.
-func (c *Conn) writable(op string) error {
+func (c *Conn) writable() error {
 	if c.closed.Load() {
-		return c.closedError(op)
+		return c.closedError("write")
 	}
 	return c.writeErr
 }
@@ -166,7 +167,7 @@ func (c *Conn) writable(op string) error {
 // [A10]. Smaller slices are copied. It never modifies b [A9].
 func (c *Conn) WriteBinary(b []byte) (int, error) {
 	if c.writeErr != nil || c.closed.Load() {
-		return 0, c.writable("write")
+		return 0, c.writable()
 	}
 	switch {
 	case len(b) == 0:
@@ -198,7 +199,7 @@ func (c *Conn) flush() error {
 	// Only here: another goroutine may have closed the connection while the
 	// caller still fills what Malloc returned [A6].
 	defer c.dropPending()
-	if err := c.writable("write"); err != nil {
+	if err := c.writable(); err != nil {
 		return err
 	}
 	if a := c.accepted; a != nil {
@@ -315,15 +316,15 @@ func (c *Conn) again(err error) error {
 
 // Write flushes what is pending and then writes p [W12]. n counts the bytes of p
 // alone. Without TLS a timeout leaves the connection usable, unless bytes that were
-// pending have been cut; over TLS see [TLSConn]. Other errors stay. It is safe for any number of goroutines that
-// use no other writer's method. p is not kept [A12].
+// pending have been cut; over TLS see [TLSConn]. Other errors stay. It is safe for any
+// number of goroutines that use no other writer's method. p is not kept [A12].
 func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	if err := c.Flush(); err != nil {
 		return 0, err
 	}
-	if err := c.writable("write"); err != nil {
+	if err := c.writable(); err != nil {
 		return 0, err
 	}
 	if len(p) == 0 {

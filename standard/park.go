@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Parking: an idle connection first lingers in its goroutine, since the next
-// request of a busy one is about to come. Then it gives up goroutine, stack and
+// Parking: an idle connection first waits in its goroutine, since the next request of
+// a busy one is about to come. Then it gives up goroutine, stack and
 // buffer, and one poller waits for all that do. The state is what decides who
 // owns such a connection: whoever makes the step from StateParked, and nobody
 // else, goes on with it or finishes it.
@@ -115,7 +115,7 @@ func socketOf(nc net.Conn) syscall.RawConn {
 }
 
 // await waits for an idle connection's next message, of which need bytes must be
-// unread, or parks the connection. waited says that it has lingered already.
+// unread, or parks the connection. waited says that it has waited for its patience already.
 func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, err error) {
 	c, after := a.base, a.patience()
 	if waited {
@@ -142,8 +142,8 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 			// After the end a nanosecond is left, for 0 would be no limit.
 			limit = time.Duration(max(a.idleEnd()-moment(), 1))
 		}
-		linger := can && (limit <= 0 || after < limit)
-		if linger {
+		thenPark := can && (limit <= 0 || after < limit)
+		if thenPark {
 			limit = after
 		}
 		_ = c.rd.setTimeout(c, limit)
@@ -153,7 +153,7 @@ func (t *Transporter) await(a *accepted, need int, waited bool) (parked bool, er
 			return false, nil
 		}
 		// Over TLS a read that ended so proves that no record waits inside of it.
-		if !linger || !isTimeout(err) {
+		if !thenPark || !isTimeout(err) {
 			return false, err
 		}
 		waited = true

@@ -94,7 +94,7 @@ func (p *poller) park(a *accepted) bool {
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | oneShot}
 	setID(&event, a.id)
 	op := syscall.EPOLL_CTL_ADD
-	if a.known {
+	if a.registered {
 		op = syscall.EPOLL_CTL_MOD
 	}
 	err := os.ErrClosed
@@ -107,7 +107,7 @@ func (p *poller) park(a *accepted) bool {
 	}
 	if err == nil {
 		p.t.totals.parks.Add(1)
-		a.known = true
+		a.registered = true
 		return true
 	}
 	p.unlink(a)

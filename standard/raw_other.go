@@ -2,12 +2,9 @@
 
 package standard
 
-import (
-	"net"
-	"syscall"
-)
+import "net"
 
-// canRaw: reads hold a buffer while they wait.
+// canRaw: reads hold a buffer while they wait, and all else that is raw is never called.
 const canRaw = false
 
 type rawReader struct{}
@@ -27,6 +24,3 @@ func (*rawWriter) write(*Conn, []byte) (int, error) { panic("unreachable: nothin
 func (*rawWriter) writev(*Conn, *net.Buffers, int) (int64, error) {
 	panic("unreachable: nothing is written raw")
 }
-
-// unread is not known, so connections are closed without lingering.
-func unread(syscall.Conn) bool { return false }

@@ -102,17 +102,3 @@ func (r *rawReader) readReady(fd uintptr) bool {
 		return true
 	}
 }
-
-// unread reports whether the socket holds bytes that nobody has read.
-func unread(s syscall.Conn) bool {
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return false
-	}
-	n := 0
-	_ = raw.Control(func(fd uintptr) { // it fails on a closed socket only
-		var b [1]byte
-		n, _, _ = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
-	})
-	return n > 0
-}

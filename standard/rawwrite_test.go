@@ -28,7 +28,7 @@ func TestW15_PiecesPassASmallSocketBuffer(t *testing.T) {
 				var pieces [][]byte
 				most := 3 * borrowFrom
 				if i%2 == 0 {
-					most = maxRawWrite // often one piece
+					most = max(most, maxRawWrite) // often one piece
 				}
 				for left := 1 + r.IntN(maxRawWrite+8<<10); left > 0; {
 					p := pattern(1 + r.IntN(min(left, most)))

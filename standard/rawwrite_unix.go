@@ -24,7 +24,7 @@ type rawWriter struct {
 
 func (w *rawWriter) init() { w.ready = w.writeReady }
 
-// write writes p to the socket, as Write of package net does, but for telling the
+// write writes p to the socket, as Write of package net does, but without telling the
 // scheduler. A call that it is told of may block, for all that it knows, and one that takes
 // 20 microseconds keeps a thread of the runtime waking every 20 to take the processor away
 // from it: a tenth of the time of small requests. p has maxRawWrite bytes at most.

@@ -30,7 +30,7 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	if err := c.Flush(); err != nil {
 		return 0, err
 	}
-	if err := c.writable("write"); err != nil {
+	if err := c.writable(); err != nil {
 		return 0, err
 	}
 	if nc, ok := c.nc.(*net.TCPConn); ok {

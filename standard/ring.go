@@ -243,9 +243,9 @@ func (g *ring) lend(b []byte) *block {
 	return nil
 }
 
-// contains reports whether b, which is not empty, begins inside of k's memory.
-func (k *block) contains(b []byte) bool {
-	first := uintptr(unsafe.Pointer(unsafe.SliceData(k.buf)))
-	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	return at >= first && at-first < uintptr(len(k.buf))
+// contains reports whether p, which is not empty, begins inside of b's memory.
+func (b *block) contains(p []byte) bool {
+	first := uintptr(unsafe.Pointer(unsafe.SliceData(b.buf)))
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	return at >= first && at-first < uintptr(len(b.buf))
 }

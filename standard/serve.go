@@ -166,14 +166,6 @@ func isClosed(nc net.Conn) bool {
 	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
-// quiet logs the end of a connection that peers bring about every day.
-func (t *Transporter) quiet(msg string, a *accepted, err error) {
-	if err == nil || err == io.EOF {
-		return
-	}
-	t.log().Debug(msg, "remote", a.base.RemoteAddr(), "error", err)
-}
-
 func (t *Transporter) forget(a *accepted) {
 	t.freeSlot()
 	t.mu.Lock()

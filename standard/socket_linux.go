@@ -8,9 +8,10 @@ import (
 	"unsafe"
 )
 
-// The calls of this file are those that are made for sockets, without telling the
-// scheduler, since they do not wait. Under the race detector that would hide from it who
-// read what somebody else wrote.
+// The calls of this file are made without telling the scheduler, since they do not wait.
+// The race detector would not be told either of who read what somebody else wrote, so
+// under it socket_unix.go stands in; also on other processors, of which some have no such
+// calls (386) or other sizes in a Msghdr.
 
 // maxRawRead and maxRawWrite are how much one such call may copy: it takes some
 // microseconds, in which the collector can stop nobody.

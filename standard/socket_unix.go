@@ -7,6 +7,7 @@ import (
 	"syscall"
 )
 
+// maxRawWrite is as in socket_linux.go, so that both go the same way.
 const maxRawWrite = 64 << 10
 
 // recv reads from a socket that does not block.

@@ -10,9 +10,9 @@ import (
 
 // Stats is what a Transporter has counted since it was made. Each connection that was
 // accepted is at any time in one of these places: rejected, open in one state, ended for
-// one reason, or about to end. Bytes are those of the
-// protocol: with TLS, before encryption and after decryption. docs/OPERATIONS.md says of
-// each figure when to worry. To export them, for package expvar:
+// one reason, or about to end. Bytes are those of the protocol: with TLS, before
+// encryption and after decryption. docs/OPERATIONS.md says of each figure when to worry.
+// To export them, for package expvar:
 //
 //	expvar.Publish("hertznet", expvar.Func(func() any { return t.Stats() }))
 //
@@ -45,7 +45,7 @@ type Stats struct {
 	BytesRead    uint64
 	BytesWritten uint64
 	Flushes      uint64 // that had something to send, FlushSoon included
-	WritesSaved  uint64 // system calls, or records, that joining pieces, and Flushes, has saved
+	WritesSaved  uint64 // system calls, or records, saved by joining pieces and Flushes
 
 	// PoolBytes is the memory of this package's buffers in this process, of every
 	// connection: those in use, and those that wait in a pool until the garbage
@@ -102,7 +102,7 @@ func (a *accepted) failed(err error) {
 	}
 }
 
-// timedOut notes that an operation has, which is a reason only if nothing is read after it.
+// timedOut notes that an operation timed out, which is a reason only if nothing is read after it.
 func (a *accepted) timedOut(tooSlow bool) {
 	switch {
 	case a == nil:

@@ -305,13 +305,6 @@ func (t *Transporter) init() {
 	}
 }
 
-func (t *Transporter) log() *slog.Logger {
-	if t.Logger != nil {
-		return t.Logger
-	}
-	return slog.Default()
-}
-
 // start gives nc a goroutine of its own at once [S11].
 func (t *Transporter) start(nc net.Conn) {
 	if t.slots != nil && t.RejectOverMaxConns {
@@ -326,15 +319,15 @@ func (t *Transporter) start(nc net.Conn) {
 	a := t.accept(nc)
 	t.mu.Lock()
 	t.totals.accepted.Add(1)
-	taking, crowded := t.taking, false
-	if !taking {
+	taking := t.taking
+	crowded := taking && !t.enter(nc)
+	switch {
+	case !taking:
 		t.totals.closed[closedByServer].Add(1)
-	} else {
-		if crowded = !t.enter(nc); !crowded {
-			t.lastID++
-			a.id = t.lastID
-			t.conns[a.id] = a
-		}
+	case !crowded:
+		t.lastID++
+		a.id = t.lastID
+		t.conns[a.id] = a
 	}
 	t.mu.Unlock()
 	switch {

@@ -121,8 +121,8 @@ func (c *Conn) SetHandshakeTimeout(d time.Duration) { c.layer.setBudget(d) }
 // crypto/tls has them:
 //
 //   - io.EOF: the peer closed the connection.
-//   - a tls.RecordHeaderError value: the peer does not speak TLS. Where its Conn is not nil, plain
-//     text can be written to it and it can be closed [L4].
+//   - a tls.RecordHeaderError value: the peer does not speak TLS. Where its Conn is not
+//     nil, plain text can be written to it and it can be closed [L4].
 //   - *tls.CertificateVerificationError: the peer's certificate was refused [D7].
 func (c *Conn) Handshake() error {
 	if c.handshaken.Load() {
@@ -222,9 +222,9 @@ func (c *Conn) SetDeadline(t time.Time) error { return c.layer.setUser(t, true, 
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.layer.setUser(t, true, false) }
 
 // SetWriteDeadline sets the time at which Write ends, also one that is blocked now, be it in
-// the handshake. The zero time means never. A write that timed out may have sent half a record, and nothing
-// can follow that: every later write returns the same error. A Write that begins after the
-// deadline is refused and harms nothing [L6].
+// the handshake. The zero time means never. A write that timed out may have sent half a
+// record, and nothing can follow that: every later write returns the same error. A Write
+// that begins after the deadline is refused and harms nothing [L6].
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.layer.setUser(t, false, true) }
 
 // Close sends close_notify and closes the conn beneath, whose error it returns. The second

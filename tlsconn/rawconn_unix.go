@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// rawConn reads from a socket and writes to it as its net.Conn does, but for telling the
-// scheduler: see rawwrite_unix.go of package standard, which does the same.
+// rawConn reads from a socket and writes to it as its net.Conn does, but without telling
+// the scheduler: see rawwrite_unix.go of package standard, which does the same.
 type rawConn struct {
 	syscall.RawConn
 	in, out rawOp

@@ -6,8 +6,8 @@ import "syscall"
 
 const maxRaw = 64 << 10
 
-// The scheduler is told of these. Under the race detector it would else be hidden from
-// that who read what somebody else wrote.
+// The scheduler is told of these calls, and so is the race detector, which must see who
+// read what somebody else wrote.
 
 func recv(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
 

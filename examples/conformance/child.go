@@ -27,10 +27,6 @@ const (
 	// is judged may print something of its own.
 	resultMark = "\x1eresult:"
 
-	// addressSpace is what a child may map, where the system can limit that. The Go
-	// runtime reserves more than a gibibyte by itself, and uses little of it.
-	addressSpace = 4 << 30
-
 	// softMemory is from where on a child's garbage collector does all it can.
 	softMemory = 1 << 30
 

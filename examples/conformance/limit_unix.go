@@ -11,6 +11,10 @@ import (
 // memoryIsLimited says that a child which asks for too much memory dies at once.
 const memoryIsLimited = true
 
+// addressSpace is what a child may map. The Go runtime reserves more than a gibibyte by
+// itself, and uses little of it.
+const addressSpace = 4 << 30
+
 // limitMemory limits the memory that this process may map: beyond it, allocating
 // fails, which the Go runtime does not survive.
 func limitMemory() {

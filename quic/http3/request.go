@@ -34,7 +34,7 @@ type exchange struct {
 	w    responseWriter
 	r    *http.Request
 	ctx  *app.RequestContext
-	out  streamConn
+	out  requestConn
 	body requestBody
 	step step
 
@@ -79,10 +79,7 @@ func (e *exchange) serve() (err error) {
 		}
 		refuse(ctx, err)
 		ctx.Response.Header.SetServerBytes(s.name)
-		if err := e.respond(); err != nil {
-			return err
-		}
-		return nil
+		return e.respond()
 	}
 	ctx.Response.Header.SetServerBytes(s.name)
 	e.step.start(stats.ServerHandleStart, stats.ServerHandleFinish)

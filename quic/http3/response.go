@@ -251,13 +251,13 @@ func fieldValue(v string) string {
 // The way out, for answers of the response and for those that handlers write themselves.
 
 // limit starts the time limit of what is written next.
-func (c *streamConn) limit() {
+func (c *requestConn) limit() {
 	if d := time.Duration(c.writeTimeout.Load()); d > 0 {
 		_ = c.e.w.SetWriteDeadline(time.Now().Add(d))
 	}
 }
 
-func (c *streamConn) header(status int, fields http.Header) error {
+func (c *requestConn) header(status int, fields http.Header) error {
 	h := c.e.w.Header()
 	for name, values := range fields {
 		for _, v := range values {
@@ -279,14 +279,14 @@ func (c *streamConn) header(status int, fields http.Header) error {
 	return nil
 }
 
-func (c *streamConn) data(p []byte) error {
+func (c *requestConn) data(p []byte) error {
 	c.limit()
 	n, err := c.e.w.Write(p)
 	c.sent += int64(n)
 	return err
 }
 
-func (c *streamConn) trailer(fields http.Header) error {
+func (c *requestConn) trailer(fields http.Header) error {
 	h := c.e.w.Header()
 	for name, values := range fields {
 		for _, v := range values {
@@ -296,7 +296,7 @@ func (c *streamConn) trailer(fields http.Header) error {
 	return nil
 }
 
-func (c *streamConn) flush() error {
+func (c *requestConn) flush() error {
 	c.limit()
 	return c.e.w.FlushError()
 }

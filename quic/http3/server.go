@@ -98,7 +98,7 @@ func (s *streamServer) Serve(ctx context.Context, conn network.StreamConn) error
 		ended:  make(chan struct{}),
 		idle:   make(chan struct{}, 1),
 	}
-	c.retire, c.retired = make(chan struct{}), sync.OnceFunc(func() { close(c.retire) })
+	c.retired, c.retire = make(chan struct{}), sync.OnceFunc(func() { close(c.retired) })
 	// One for each connection: so each has a GOAWAY of its own.
 	c.h3 = &http3.Server{
 		Handler:        c,
@@ -134,8 +134,8 @@ type serverConn struct {
 	local  net.Addr
 
 	ended   chan struct{} // closed when nothing is served any more
-	retire  chan struct{} // closed when the connection should end
-	retired func()        // closes it
+	retired chan struct{} // closed when the connection should end
+	retire  func()        // closes it
 	idle    chan struct{} // gets a value when active falls to 0
 
 	mu     sync.Mutex
@@ -173,7 +173,7 @@ func (c *serverConn) expire() {
 		left -= time.Since(c.last)
 	}
 	if left <= 0 {
-		c.retired()
+		c.retire()
 		return
 	}
 	c.timer.Reset(left)
@@ -216,7 +216,7 @@ func (c *serverConn) watch() {
 	case <-c.ended:
 	case <-draining:
 		c.drain()
-	case <-c.retire:
+	case <-c.retired:
 		c.drain()
 	}
 }
@@ -292,7 +292,7 @@ func (c *serverConn) exchange(w responseWriter, r *http.Request) (ok bool) {
 	ctx := pool.Get().(*app.RequestContext)
 	err := newExchange(c, w, r, ctx).serve()
 	if ctx.Response.ConnectionClose() || c.server.options.DisableKeepalive {
-		c.retired()
+		c.retire()
 	}
 	if !ctx.IsExiled() {
 		ctx.Reset()

@@ -729,4 +729,4 @@ type foreign struct{ network.StreamConn }
 
 func (foreign) GetRawConnection() any { return foreign{} }
 
-var _ net.Conn = (*streamConn)(nil)
+var _ net.Conn = (*requestConn)(nil)

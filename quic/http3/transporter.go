@@ -203,11 +203,7 @@ func (t *transporter) Shutdown(ctx context.Context) error {
 // Listener returns TCP's, nil before. Hertz takes a server without one for one that is
 // shutting down.
 func (t *transporter) Listener() net.Listener {
-	l, _ := t.https.(interface{ Listener() net.Listener })
-	if ln := l.Listener(); ln != nil {
-		return ln
-	}
-	return nil
+	return t.https.(interface{ Listener() net.Listener }).Listener()
 }
 
 // streamConnection is a connection with Hertz's types.
