@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -102,6 +103,40 @@ func TestL4_PlaintextClientIsRecordHeaderError(t *testing.T) {
 	}
 	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// What a tls.RecordHeaderError has is a net.Conn: two goroutines may read from it.
+func TestL4_C11_ConnOfARecordHeaderErrorHasManyReaders(t *testing.T) {
+	client, server := tcpPair(t)
+	sc, _ := devConfigs(t)
+	s := Server(server, sc)
+	if _, err := client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	var re tls.RecordHeaderError
+	if err := s.Handshake(); !errors.As(err, &re) || re.Conn == nil {
+		t.Fatalf("Handshake: %v", err)
+	}
+	const readers = 2
+	got := make(chan string, readers)
+	for range readers {
+		go func() {
+			p := make([]byte, 1)
+			n, err := re.Conn.Read(p)
+			got <- fmt.Sprintf("%d byte %q, %v", n, p, err)
+		}()
+		time.Sleep(20 * time.Millisecond) // it blocks, or is behind one that does
+	}
+	for range readers {
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		ends(t, "a Read", func() {
+			if s := <-got; s != `1 byte "x", <nil>` {
+				t.Errorf("read %s", s)
+			}
+		})
 	}
 }
 

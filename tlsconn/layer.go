@@ -64,7 +64,8 @@ type layer struct {
 	raw  net.Conn
 	sock *rawConn // raw's socket, if it is one: for small reads and writes
 
-	// Reader side: crypto/tls serializes its reads.
+	// Reader side: crypto/tls serializes its reads, who has layer from it need not.
+	rmu   sync.Mutex
 	stash error        // came with the last bytes; the next Read returns it [F2, F3]
 	ended atomic.Bool  // raw ended, and crypto/tls was told so because it wanted more
 	got   atomic.Int64 // bytes of records
@@ -86,6 +87,8 @@ type layer struct {
 
 // Read implements the read side for crypto/tls.
 func (l *layer) Read(p []byte) (int, error) {
+	l.rmu.Lock()
+	defer l.rmu.Unlock()
 	if err := l.stash; err != nil {
 		l.stash = nil
 		return 0, l.readError(err)
