@@ -40,8 +40,8 @@ func (t *Transporter) Listen() (net.Listener, error) {
 	if t.ListenConfig != nil {
 		lc = *t.ListenConfig
 	}
-	// An abstract address of Linux, "@name", has no file.
-	if network != "unix" || addr == "" || strings.HasPrefix(addr, "@") {
+	// An abstract address of Linux, "@name" or "\x00name", has no file.
+	if network != "unix" || addr == "" || addr[0] == '@' || addr[0] == 0 {
 		return t.listenWith(lc, network, addr)
 	}
 	defer lockSockets(addr)()

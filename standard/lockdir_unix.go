@@ -17,7 +17,7 @@ const lockWait = time.Second
 // that is not possible, or somebody holds such a lock for longer than a server does, it
 // goes on without.
 func lockDir(dir string) (unlock func()) {
-	f, err := os.Open(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0) // to open a FIFO would be to wait
 	if err != nil {
 		return func() {}
 	}
