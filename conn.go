@@ -81,6 +81,10 @@ const (
 	idlePeek = 4
 )
 
+// h2Preface is what a client begins HTTP/2 with (RFC 9113, section 3.4). With H2C the engine
+// peeks for it before anything else (pkg/route/engine.go).
+const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 // serverConn is a connection that a transporter accepted, for as long as Hertz has
 // it: until it is closed, or is idle for so long that it is parked.
 type serverConn struct {
@@ -92,6 +96,7 @@ type serverConn struct {
 	joins bool // answers to pipelined requests leave together
 
 	parkable bool // it may be parked when it has waited for that
+	h2c      bool // the engine is about to look for HTTP/2's preface
 }
 
 // Hertz's engine closes every connection that it returns from. One that it returns
@@ -167,6 +172,12 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 	// one that follows the idle timeout ends the phase.
 	if c.phase.Load() != limitSet {
 		b, err := c.Conn.Peek(n)
+		if c.h2c {
+			c.h2c = false
+			if string(b) == h2Preface {
+				c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
+			}
+		}
 		return b, c.note(err)
 	}
 	between := n == idlePeek
@@ -180,6 +191,9 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 	}
 	// Fewer bytes are no request yet: some clients send a line end after a body.
 	if !between || c.Len() >= n {
+		if between {
+			c.LimitReadRate(true) // this message begins as well, though nobody waits for it
+		}
 		b, err := c.Conn.Peek(n)
 		return b, c.note(err)
 	}

@@ -88,3 +88,52 @@ func TestMinReadRateOfUploads(t *testing.T) {
 		receive(t, "the slow peer ends", done)
 	})
 }
+
+// T12: a message that has begun to arrive behind another one is held to MinReadRate for
+// itself. What the one before has earned, or that a watch for the client's end turned it off, does
+// not count.
+func TestT12_MinReadRateOfPipelinedRequests(t *testing.T) {
+	const rate, grace = 1000, 300 * time.Millisecond
+	const first = 1_000_000 // earns a quarter of an hour
+	bare := mode{name: "a sensor", bare: true}
+	eachMode(t, []mode{tcpMode, tlsMode, bare}, func(t *testing.T, m mode) {
+		s := runWith(t, m, func(t *standard.Transporter) {
+			t.HandshakeTimeout, t.MinReadRate, t.MinReadGrace = guard, rate, grace
+		}, func(h *server.Hertz) {
+			h.POST("/", func(_ context.Context, ctx *app.RequestContext) {
+				ctx.String(200, "%d bytes", len(ctx.Request.Body()))
+			})
+		}, server.WithReadTimeout(guard), server.WithSenseClientDisconnection(m.bare))
+		const head = "POST / HTTP/1.1\r\nHost: x\r\n"
+		c := s.raw(t)
+		c.send(fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, first, strings.Repeat("x", first)) + head)
+		c.answer("POST")
+		for start := time.Now(); s.transport.Stats().TooSlow == 0; time.Sleep(50 * time.Millisecond) {
+			if time.Since(start) > 20*grace {
+				t.Fatal("a slow header behind another request is not cut")
+			}
+			_, _ = c.Conn.Write([]byte("x")) // over TLS a record of 23
+		}
+	})
+}
+
+// HTTP/2 without TLS waits inside of OnData, as that over TLS does: MinReadRate, which is of
+// messages, does not hold for it.
+func TestMinReadRateAndHTTP2WithoutTLS(t *testing.T) {
+	const grace = 100 * time.Millisecond
+	s := runWith(t, tcpMode, func(t *standard.Transporter) {
+		t.MinReadRate, t.MinReadGrace = 1000, grace
+	}, func(h *server.Hertz) {
+		h.AddProtocol("h2", fakeH2{})
+	}, server.WithH2C(true), server.WithReadTimeout(guard))
+	c := s.raw(t)
+	c.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	const answers = "h2:PRI *h2: HTTPh2:/2.0\rh2:\n\r\nSM"
+	c.expect(answers)
+	time.Sleep(5 * grace)
+	c.send("h")
+	c.expect("h2:\r\n\r\nh")
+	if n := s.transport.Stats().TooSlow; n != 0 {
+		t.Errorf("%d reads were too slow", n)
+	}
+}

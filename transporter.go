@@ -139,10 +139,11 @@ func (t *transporter) serve(ctx context.Context, c any, onData network.OnData) e
 		// (pkg/route/engine.go).
 		s.parkable = len(t.options.Tracers) == 0 && !t.options.H2C
 	}
+	s.h2c = t.options.H2C
 	// Where a body is a stream, Release does not tell where an answer ends.
 	s.joins = !t.options.StreamRequestBody
 	if c, ok := c.(*standard.TLSConn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
-		c.LimitReadRate(false) // an HTTP/2 connection waits inside of OnData
+		c.LimitReadRate(false) // as at h2Preface
 	}
 	if s.Resumed() {
 		if err := s.resume(t.options.ReadTimeout); err != nil {

@@ -118,7 +118,11 @@ func (d *deadline) setDeadline(c *Conn, t time.Time) error {
 	if !d.store(limit) {
 		return nil
 	}
-	return d.set(c, -limit)
+	at := -limit
+	if pace := d.paceEnds(c); pace != 0 && (at == 0 || pace < at) {
+		at = pace // of the operation that is running
+	}
+	return d.set(c, at)
 }
 
 // setFinal is setDeadline for Close: a SetWriteTimeout that has begun already must not

@@ -295,3 +295,34 @@ func TestMinReadRateDoesNotOverflow(t *testing.T) {
 		}
 	}
 }
+
+// T15, C7: a deadline that another goroutine sets or lifts while an operation waits is the
+// user's alone: the pace ends the operation all the same.
+func TestT15_MinReadRateBesideADeadline(t *testing.T) {
+	for _, limit := range []time.Time{{}, time.Now().Add(late)} {
+		const grace = 200 * time.Millisecond
+		done := make(chan error, 1)
+		s := serve(t, &Transporter{MinReadRate: 1000, MinReadGrace: grace, ReadTimeout: late},
+			func(_ context.Context, conn any) error {
+				c := conn.(*Conn)
+				go func() {
+					time.Sleep(grace / 4)
+					_ = c.SetReadDeadline(limit)
+				}()
+				_, err := c.Peek(100)
+				done <- err
+				return err
+			})
+		c := dialServer(t, s)
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			isTimeoutShape(t, err)
+		case <-time.After(20 * grace):
+			t.Errorf("deadline %v: a silent peer is waited for", limit)
+			c.Close()
+		}
+	}
+}
