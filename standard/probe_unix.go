@@ -8,7 +8,7 @@ import "syscall"
 func probe(raw syscall.RawConn) (readable, ended bool) {
 	_ = raw.Control(func(fd uintptr) { // it fails on a closed socket only
 		var b [1]byte
-		switch n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK); err {
+		switch n, _, err := syscall.Recvfrom(int(fd), b[:], peekNow); err {
 		case nil:
 			readable, ended = true, n == 0
 		case syscall.EAGAIN, syscall.EINTR:

@@ -24,7 +24,9 @@ const (
 // quarters of the time of one by package syscall.
 func recv(fd uintptr, p []byte) (int, error) {
 	if len(p) > maxRawRead {
-		return syscall.Read(int(fd), p)
+		n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, fd,
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT, 0, 0)
+		return result(n, errno)
 	}
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd,
 		uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT, 0, 0)

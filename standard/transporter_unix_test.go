@@ -397,6 +397,128 @@ func TestS15_AbstractSocket(t *testing.T) {
 	s.close(t)
 }
 
+// Package net takes a first byte of 0 for an abstract address as well.
+func TestS15_AbstractSocketByAZeroByte(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("abstract unix sockets are Linux's")
+	}
+	name := fmt.Sprintf("\x00hertznet-test-%d", os.Getpid())
+	ln, err := (&Transporter{Network: "unix", Addr: name}).Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := (&Transporter{Network: "unix", Addr: name}).Listen(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second one: got %v, want EADDRINUSE", err)
+	}
+}
+
+// What lies in the place of the directory may be a FIFO, and to open that would be to wait
+// for its writer, with every other socket file of the process waiting as well.
+func TestS15_FIFOInThePlaceOfTheDirectory(t *testing.T) {
+	dir := socketDir(t)
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip(err)
+	}
+	for _, test := range []struct {
+		path string
+		want error
+	}{
+		{filepath.Join(fifo, "s"), syscall.ENOTDIR},
+		{filepath.Join(dir, "s"), nil},
+	} {
+		ended := make(chan error, 1)
+		go func() {
+			ln, err := (&Transporter{Network: "unix", Addr: test.path}).Listen()
+			if err == nil {
+				ln.Close()
+			}
+			ended <- err
+		}()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, test.want) {
+				t.Errorf("%s: got %v, want %v", test.path, err, test.want)
+			}
+		case <-time.After(5 * time.Second):
+			t.Errorf("%s: it waits", test.path)
+			if f, err := os.OpenFile(fifo, os.O_RDWR, 0); err == nil {
+				<-ended
+				f.Close()
+			}
+		}
+	}
+}
+
+// A handler that has a descriptor of its connection, to give it to another process say,
+// makes the socket one that blocks: (*os.File).Fd does. What looks for unread bytes must not
+// wait on it, at Close of the connection and at Shutdown.
+func TestS7_S22_SocketThatBlocks(t *testing.T) {
+	for _, kind := range []string{"tcp", "unix"} {
+		for _, idle := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, idle: %v", kind, idle), func(t *testing.T) {
+				if idle && maxGather == 0 {
+					t.Skip("here its reads wait in the system, as those of package net do")
+				}
+				addr := "127.0.0.1:0"
+				if kind == "unix" {
+					addr = filepath.Join(socketDir(t), "s")
+				}
+				tr := &Transporter{Network: kind, Addr: addr, ParkAfter: -1}
+				if kind == "unix" {
+					tr.ReadBufferSize = 128 << 10 // which asks for more at once
+				}
+				ln, err := tr.Listen()
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := serveOn(t, tr, ln, func(_ context.Context, conn any) error {
+					c := conn.(*Conn)
+					f, err := c.NetConn().(interface{ File() (*os.File, error) }).File()
+					if err != nil {
+						t.Error(err)
+						return err
+					}
+					f.Fd()
+					f.Close()
+					if err := c.Skip(c.Len()); err != nil || idle {
+						return err
+					}
+					return io.EOF
+				})
+				c, err := net.Dial(kind, ln.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close() // which frees what waits
+				if _, err := c.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+				if idle {
+					settles(t, "idle connections", 1, func() int { return s.Stats().Idle })
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					defer cancel()
+					down := make(chan error, 1)
+					go func() { down <- s.Shutdown(ctx) }()
+					select {
+					case err := <-down:
+						if err != nil {
+							t.Errorf("Shutdown: %v", err)
+						}
+					case <-time.After(10 * time.Second):
+						t.Error("Shutdown waits for the peer, beyond the end of its context")
+					}
+				}
+				_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+				if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+					t.Errorf("the connection is not closed: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // sockopt reads a socket's option from the system.
 func sockopt(t testing.TB, nc net.Conn, level, option int) (value int) {
 	t.Helper()

@@ -13,7 +13,7 @@ func unread(s syscall.Conn) bool {
 	n := 0
 	_ = raw.Control(func(fd uintptr) { // it fails on a closed socket only
 		var b [1]byte
-		n, _, _ = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+		n, _, _ = syscall.Recvfrom(int(fd), b[:], peekNow)
 	})
 	return n > 0
 }

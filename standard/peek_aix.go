@@ -1,0 +1,5 @@
+package standard
+
+import "syscall"
+
+const peekNow = syscall.MSG_PEEK | syscall.MSG_NONBLOCK
