@@ -42,8 +42,8 @@ type Stats struct {
 	TooSlow         uint64 // reads that MinReadRate ended
 	Overflows       uint64 // reads that MaxReadBuffer ended
 
-	BytesRead    uint64
-	BytesWritten uint64
+	BytesRead    uint64 // of the protocol: under TLS, what was decrypted
+	BytesWritten uint64 // the same, before it was encrypted
 	Flushes      uint64 // that had something to send, FlushSoon included
 	WritesSaved  uint64 // system calls, or records, saved by joining pieces and Flushes
 

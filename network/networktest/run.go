@@ -22,9 +22,9 @@ type Clause struct {
 type Outcome int
 
 const (
-	Passed Outcome = iota
-	Failed
-	NotApplicable // the clause does not apply to the subject; Result.Came says why
+	Passed        Outcome = iota // the clause holds, as far as the case can tell
+	Failed                       // it does not; Result says what was done, expected and found
+	NotApplicable                // the clause does not apply to the subject; Result.Came says why
 )
 
 // String returns "pass", "FAIL" or "n.a.".
@@ -41,7 +41,7 @@ func (o Outcome) String() string {
 // Result is what came of checking one clause on one subject.
 type Result struct {
 	Clause
-	Outcome  Outcome
+	Outcome  Outcome       // the verdict
 	Did      string        // of a failure: what the kit did
 	Expected string        // of a failure: what the clause promises for that
 	Came     string        // what came instead; why a clause does not apply; or a figure that was measured

@@ -44,7 +44,7 @@ type TransporterOptions struct {
 	Network  string // "tcp" or "unix"
 	Address  string // to listen on
 
-	TLS          *tls.Config
+	TLS          *tls.Config   // of the server; nil is none
 	ReadTimeout  time.Duration // for the first byte, the handshake, and each read
 	WriteTimeout time.Duration
 	IdleTimeout  time.Duration // between OnData's returning and the next byte
