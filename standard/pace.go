@@ -80,40 +80,6 @@ func (p *pace) ends() int64 {
 	return p.until.Load()
 }
 
-// beginRead is called by a reading operation before it may block.
-func (c *Conn) beginRead() error {
-	if p := c.pace; p != nil {
-		exact := p.on && c.rd.is(timerExact)
-		if p.since == 0 || exact {
-			p.follow()
-		}
-		if exact && c.rd.is(opWaiting) {
-			return c.rd.follow(c) // one that may fire early is set again when it has
-		}
-	}
-	return c.rd.begin(c)
-}
-
-// expired is that of c.rd for a read.
-func (c *Conn) expired() (bool, error) {
-	if c.pace != nil {
-		c.pace.follow()
-	}
-	return c.rd.expired(c)
-}
-
-// endRead ends a reading operation.
-func (c *Conn) endRead() {
-	if p := c.pace; p != nil && p.since != 0 {
-		if p.on {
-			p.waited += moment() - p.since
-		}
-		p.since = 0
-		p.until.Store(0)
-	}
-	c.rd.end(c)
-}
-
 // tooSlow reports whether an operation that timed out did so for the peer's pace.
 func (p *pace) tooSlow() bool {
 	until := p.ends()
