@@ -16,6 +16,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/hertznet/hertznet/network"
+	"github.com/hertznet/hertznet/quic/internal/seldom"
 )
 
 // lingerTime is for how long a connection stays open after OnData, for answers on the way.
@@ -57,6 +58,7 @@ type Transporter struct {
 
 	stopping atomic.Bool
 	open     atomic.Int64 // connections, if MaxConns is set
+	panics   seldom.Message
 
 	mu       sync.Mutex
 	serving  bool
@@ -93,7 +95,8 @@ func (t *Transporter) Listener() net.Listener {
 // connection is closed with NoError, but not before the answers on its accepted
 // bidirectional streams have been closed and delivered; if nobody shuts down that
 // may take 2 seconds at most. With any other error the connection is closed at
-// once. So it is after a panic, which is logged.
+// once. So it is after a panic, which is logged: one in ten seconds, with the number of
+// those that were left out.
 func (t *Transporter) ListenAndServe(onData network.OnData) error {
 	if t.stopping.Load() {
 		return nil // Shutdown may come first
@@ -223,8 +226,7 @@ func (t *Transporter) serve(c *Conn) {
 	var end network.ApplicationError = endCode(t.InternalError)
 	defer func() {
 		if p := recover(); p != nil {
-			t.log().Error("a handler panicked; its connection is closed",
-				"remote", c.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+			t.panicked(c, p)
 		}
 		_ = c.CloseWithError(end, end.String())
 		t.forget(c)
@@ -248,6 +250,20 @@ func (t *Transporter) serve(c *Conn) {
 			end = app
 		}
 	}
+}
+
+// panicked logs the panic p that was recovered, unless one was logged a moment ago: a peer
+// may know of a message that brings it about.
+func (t *Transporter) panicked(c *Conn, p any) {
+	skipped, due := t.panics.Due()
+	if !due {
+		return
+	}
+	args := []any{"remote", c.RemoteAddr(), "panic", p, "stack", string(debug.Stack())}
+	if skipped > 0 {
+		args = append(args, "alsoNotLogged", skipped)
+	}
+	t.log().Error("a handler panicked; its connection is closed", args...)
 }
 
 // applicationError returns the handler's own word on why it failed, and not that of a

@@ -338,7 +338,8 @@ func TestTransporter_ShutdownIdle(t *testing.T) {
 	}
 }
 
-// A panic closes its connection, is logged, and touches no other.
+// A panic closes its connection and touches no other. It is logged, but not each time, since
+// a peer may know how to bring it about [S10].
 func TestTransporter_Panic(t *testing.T) {
 	log := new(records)
 	tr := &Transporter{InternalError: 0x102, Logger: slog.New(log)}
@@ -360,11 +361,13 @@ func TestTransporter_Panic(t *testing.T) {
 	if _, err := exchange(ctx, other, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	c := dialTest(t, addr)
-	_, err := exchange(ctx, c, []byte("panic"))
-	var app network.ApplicationError
-	if !errors.As(err, &app) || app.ErrCode() != 0x102 {
-		t.Errorf("the client got %v, want code 0x102", err)
+	for range 3 {
+		c := dialTest(t, addr)
+		_, err := exchange(ctx, c, []byte("panic"))
+		var app network.ApplicationError
+		if !errors.As(err, &app) || app.ErrCode() != 0x102 {
+			t.Errorf("the client got %v, want code 0x102", err)
+		}
 	}
 	if all := log.messages(slog.LevelError); len(all) != 1 || !strings.Contains(all[0], "panicked") {
 		t.Errorf("logged: %q", all)

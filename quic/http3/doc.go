@@ -37,7 +37,8 @@
 //
 // An answer that breaks off, by an error of its body stream, a panic that nothing has
 // recovered or a write timeout, resets its stream, so that the client does not take it for
-// whole. The connection and its other requests go on. Each case is logged.
+// whole. The connection and its other requests go on. Both kinds are logged, each once in ten
+// seconds at most, with the number of those that were left out.
 //
 // Connection: close, and WithDisableKeepalive, end the connection when its requests are
 // answered. Shutdown tells clients to send no more (GOAWAY), waits for all requests whose

@@ -28,9 +28,36 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	hlog.SetLevel(hlog.LevelFatal)
+	hlog.SetOutput(&logs)
+	hlog.SetLevel(hlog.LevelWarn)
 	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	os.Exit(m.Run())
+}
+
+// logs has what is logged, Warn and above.
+var logs logSink
+
+type logSink struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *logSink) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+// of returns the lines that contain a text.
+func (l *logSink) of(text string) (lines []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.all.String()) {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // tlsConfigs returns a client's and a server's.

@@ -22,6 +22,8 @@ import (
 	"github.com/cloudwego/hertz/pkg/route"
 	quicgo "github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/hertznet/hertznet/quic/internal/seldom"
 )
 
 // Protocol is the name under which a server speaks HTTP/3: that of ALPN, and the one for
@@ -79,6 +81,8 @@ type streamServer struct {
 	nameText []string
 	html     render.HTMLRender
 	trace    bool
+	panics   seldom.Message
+	cut      seldom.Message                     // answers
 	proceeds func(*protocol.RequestHeader) bool // ContinueHandler, may be nil
 }
 
@@ -284,8 +288,10 @@ func (c *serverConn) exchange(w responseWriter, r *http.Request) (ok bool) {
 		// After a panic the RequestContext is not used again: some goroutine of the
 		// handler may still have it.
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			hlog.SystemLogger().Errorf("HTTP/3: a handler panicked; its stream is reset: remote=%s method=%s uri=%s panic=%v\n%s",
-				r.RemoteAddr, r.Method, r.RequestURI, p, debug.Stack())
+			if skipped, due := c.server.panics.Due(); due {
+				hlog.SystemLogger().Errorf("HTTP/3: a handler panicked; its stream is reset: remote=%s method=%s uri=%s panic=%v alsoNotLogged=%d\n%s",
+					r.RemoteAddr, r.Method, r.RequestURI, p, skipped, debug.Stack())
+			}
 		}
 	}()
 	pool := c.server.core.GetCtxPool()
@@ -299,8 +305,10 @@ func (c *serverConn) exchange(w responseWriter, r *http.Request) (ok bool) {
 		pool.Put(ctx)
 	}
 	if err != nil && r.Context().Err() == nil {
-		hlog.SystemLogger().Warnf("HTTP/3: an answer is cut off and its stream reset: remote=%s method=%s uri=%s error=%v",
-			r.RemoteAddr, r.Method, r.RequestURI, err)
+		if skipped, due := c.server.cut.Due(); due {
+			hlog.SystemLogger().Warnf("HTTP/3: an answer is cut off and its stream reset: remote=%s method=%s uri=%s error=%v alsoNotLogged=%d",
+				r.RemoteAddr, r.Method, r.RequestURI, err, skipped)
+		}
 	}
 	return err == nil
 }

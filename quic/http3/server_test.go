@@ -293,6 +293,31 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// Who knows how to bring a panic about, or an answer that breaks off, cannot flood the log
+// [S10].
+func TestPanicsDoNotFloodTheLog(t *testing.T) {
+	s := serve(t, func(h *server.Hertz) {
+		h.GET("/flood/panic", func(context.Context, *app.RequestContext) { panic("on purpose") })
+		h.GET("/flood/cut", func(_ context.Context, ctx *app.RequestContext) {
+			ctx.SetBodyStream(readerFunc(func([]byte) (int, error) { return 0, errors.New("on purpose") }), -1)
+		})
+	})
+	_, rt := dialRaw(t, s.addr, newH3(t))
+	for _, path := range []string{"/flood/panic", "/flood/cut"} {
+		for range 5 {
+			if a, err := do(t, rt, "GET", s.url(path), ""); !h3error(err, http3.ErrCodeInternalError) {
+				t.Errorf("%s: %v, %v; want a stream reset with H3_INTERNAL_ERROR", path, a, err)
+			}
+		}
+	}
+	s.stop(t)
+	for _, path := range []string{"/flood/panic", "/flood/cut"} {
+		if lines := logs.of(path); len(lines) != 1 {
+			t.Errorf("%s: %d lines were logged: %q", path, len(lines), lines)
+		}
+	}
+}
+
 // Who wants the connection for itself learns that there is none, and so does the client.
 func TestHijack(t *testing.T) {
 	var failed atomic.Value
