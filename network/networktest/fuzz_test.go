@@ -1,8 +1,6 @@
 package networktest
 
-import (
-	"testing"
-)
+import "testing"
 
 // Z4: the reference agrees with the models in every respect.
 func FuzzReferenceReader(f *testing.F) { FuzzReader(f, referenceConn(nil).Wrap) }
