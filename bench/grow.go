@@ -29,7 +29,10 @@ func writeGrowth(stdout io.Writer, folder string, c conditions, results []result
 	tables := func(w io.Writer) error {
 		return markdown(w, c, results, "cost.svg", "memory.svg")
 	}
-	if err := tables(stdout); err != nil || folder == "" {
+	if folder == "" {
+		return markdown(stdout, c, results)
+	}
+	if err := tables(stdout); err != nil {
 		return err
 	}
 	return writeFiles(folder, map[string]func(io.Writer) error{

@@ -243,7 +243,10 @@ func brief(w workload, s sample) string {
 
 // write prints the tables, and writes them to the folder with the CSV and the chart.
 func write(stdout io.Writer, folder string, c conditions, results []result) error {
-	if err := markdown(stdout, c, results, "chart.svg"); err != nil || folder == "" {
+	if folder == "" {
+		return markdown(stdout, c, results)
+	}
+	if err := markdown(stdout, c, results, "chart.svg"); err != nil {
 		return err
 	}
 	return writeFiles(folder, map[string]func(io.Writer) error{
