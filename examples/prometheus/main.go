@@ -95,7 +95,12 @@ func start(addr string) (*site, error) {
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	h.GET("/metrics", adaptor.HertzHandler(metrics))
 
-	s := &site{h: h, url: "http://" + ln.Addr().String(), ended: make(chan error, 1)}
+	a := ln.Addr().(*net.TCPAddr)
+	host := "localhost"
+	if !a.IP.IsUnspecified() {
+		host = a.IP.String()
+	}
+	s := &site{h: h, url: "http://" + net.JoinHostPort(host, fmt.Sprint(a.Port)), ended: make(chan error, 1)}
 	go func() { s.ended <- h.Run() }()
 	for !h.IsRunning() {
 		select {

@@ -118,6 +118,10 @@ func serve(ctx context.Context, addr, allow string) (err error) {
 	if err := os.WriteFile(certFile, block, 0o600); err != nil {
 		return err
 	}
+	local := *ln.Addr().(*net.TCPAddr)
+	if local.IP.IsUnspecified() {
+		local.IP = net.IPv4(127, 0, 0, 1) // for who tries it from here
+	}
 	fmt.Printf("Serving on %s, for %s\n", ln.Addr(), strings.Join(allowed, " and "))
 	if allow == "" {
 		fmt.Printf(`Try, in another terminal:
@@ -130,10 +134,10 @@ func serve(ctx context.Context, addr, allow string) (err error) {
 
 The third has no password, the fourth a target that is not on the list.
 Interrupt with ctrl-c.
-`, user, password, ln.Addr(), t.plain.addr(), certFile, t.secure.addr())
+`, user, password, &local, t.plain.addr(), certFile, t.secure.addr())
 	} else {
 		fmt.Printf("Try, in another terminal:\n\n  curl -x http://%s:%s@%s http://%s/\n\nInterrupt with ctrl-c.\n",
-			user, password, ln.Addr(), allowed[0])
+			user, password, &local, allowed[0])
 	}
 	select {
 	case <-ctx.Done():
