@@ -496,17 +496,15 @@ func bufferedAfterDeadline(t *connCheck) {
 	}
 }
 
-// T12. A peer that pauses for the whole limit, as it does on a busy machine, is no test.
+// T12. A peer that pauses for the whole limit, as it does on a busy machine, is no test, and
+// is tried again under a longer one.
 func drippingPeer(t *connCheck) {
-	const limit = aWhile
 	for _, r := range t.blockingReads() {
 		if !r.whole {
 			continue // it ends with the first byte
 		}
-		for range attempts {
-			if t.drip(r, limit) < limit {
-				break
-			}
+		for limit := aWhile; limit < time.Second && t.drip(r, limit) >= limit; {
+			limit *= 2
 		}
 	}
 }
