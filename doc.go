@@ -29,7 +29,8 @@
 // be made of it, as with SetBodyRaw(ctx.Request.Body()); the memory is kept until
 // the answer has been sent.
 //
-// A handler that hijacks a connection owns it from then on.
+// A hijacker, the function that a handler gives to Hijack, has the connection until it
+// returns. Then Hertz closes it.
 //
 // # Timeouts
 //
@@ -43,8 +44,8 @@
 // dial timeout covers the lookup of the name, the connect and the TLS handshake
 // together.
 //
-// A timeout is os.ErrDeadlineExceeded by errors.Is where Hertz does not turn it into
-// an error of its own.
+// A timeout of a read, a write or a handshake is os.ErrDeadlineExceeded by errors.Is where
+// Hertz does not turn it into an error of its own. That of a dial says Timeout().
 //
 // # Concurrency
 //
