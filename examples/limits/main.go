@@ -83,7 +83,7 @@ func run(ctx context.Context, protected bool) (err error) {
 	}
 	defer honest.stop()
 
-	fmt.Printf("%-36s  %-18s  %-26s  %6s  %-33s  %-7s  %s\n", "attack", "limit", "the attacker got", "after", "Stats", "logged", "honest requests")
+	fmt.Printf("%-36s  %-18s  %-30s  %6s  %-33s  %-7s  %s\n", "attack", "limit", "the attacker got", "after", "Stats", "logged", "honest requests")
 	total := 0
 	for _, k := range attacks {
 		if ctx.Err() != nil {
@@ -109,11 +109,11 @@ func run(ctx context.Context, protected bool) (err error) {
 		}
 		total += requests
 	}
-	fmt.Printf(`
-%d honest requests were answered.
-How many TLS handshakes there are in a second is not limited: only the time of each is, and how many there are at once.
-Logged:
-`, total)
+	what := "How many TLS handshakes there are in a second is not limited: only the time of each is, and how many there are at once."
+	if !protected {
+		what = "What is still open ended when the attacker gave up, after half a second."
+	}
+	fmt.Printf("\n%d honest requests were answered.\n%s\nLogged:\n", total, what)
 	for _, line := range log.text() {
 		fmt.Println(" ", line)
 	}
@@ -149,7 +149,7 @@ func show(k *attack, a *attacker, honest *honest, log *lines, protected bool) (r
 	if !protected {
 		limit = "off"
 	}
-	fmt.Printf("%-36s  %-18s  %-26s  %4.2f s  %-33s  %-7s  %d, slowest %.0f ms\n", k.name, limit, got, took.Seconds(),
+	fmt.Printf("%-36s  %-18s  %-30s  %4.2f s  %-33s  %-7s  %d, slowest %.0f ms\n", k.name, limit, got, took.Seconds(),
 		orNone(strings.Join(figures, ", ")), orNone(plural(logged, "line")), requests, float64(slowest.Microseconds())/1000)
 	switch {
 	case err != nil:

@@ -42,8 +42,12 @@ func main() {
 	addr := flag.String("serve", "", "serve on this `address`, such as 127.0.0.1:8888, until interrupted")
 	allow := flag.String("allow", "", "with -serve: the `targets` that the proxy leads to, as host:port,host:port")
 	flag.Parse()
-	if flag.NArg() > 0 || *allow != "" && *addr == "" {
-		flag.Usage()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "proxy: %q is no flag; see -help\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if *allow != "" && *addr == "" {
+		fmt.Fprintln(os.Stderr, "proxy: -allow needs -serve; see -help")
 		os.Exit(2)
 	}
 	hlog.SetLevel(hlog.LevelWarn) // no routes, no "listening on"

@@ -10,7 +10,7 @@
 //	go run ./examples/restart -reuseport
 //
 // has each process listen on the same port by itself, with SO_REUSEPORT, and measures
-// what that loses.
+// what that loses. It fails if anything was lost.
 package main
 
 import (
@@ -36,8 +36,12 @@ func main() {
 	clients := flag.Int("clients", 8, "clients of each kind, 1 to 100")
 	reuseport := flag.Bool("reuseport", false, "each process listens by itself, with SO_REUSEPORT")
 	flag.Parse()
-	if flag.NArg() > 0 || *swaps < 0 || *swaps > 1000 || *every <= 0 || *every > time.Minute || *clients < 1 || *clients > 100 {
-		flag.Usage()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "restart: %q is no flag; see -help\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if *swaps < 0 || *swaps > 1000 || *every <= 0 || *every > time.Minute || *clients < 1 || *clients > 100 {
+		fmt.Fprintln(os.Stderr, "restart: a flag is out of its range; see -help")
 		os.Exit(2)
 	}
 	lost, err := run(*swaps, *every, *clients, *reuseport)
