@@ -17,8 +17,9 @@ var (
 	// ErrTooLarge is returned by Malloc for more than MaxMalloc bytes.
 	ErrTooLarge = errors.New("standard: too many bytes asked for at once")
 
-	// ErrReadBufferFull is returned by Peek and ReadBinary when they would need more
-	// unread bytes than Transporter.MaxReadBuffer. What has come stays buffered.
+	// ErrReadBufferFull is returned by Peek and ReadBinary of more bytes than
+	// Transporter.MaxReadBuffer, if not all of them have come. Those that have stay
+	// buffered.
 	ErrReadBufferFull = errors.New("standard: more bytes would have to be buffered than MaxReadBuffer")
 )
 

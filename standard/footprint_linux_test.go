@@ -19,8 +19,8 @@ func TestP3_SizeOfConn(t *testing.T) {
 		what      string
 		size, fit uintptr
 	}{
-		{"Conn", unsafe.Sizeof(Conn{}), 320},
-		{"TLSConn", unsafe.Sizeof(TLSConn{}), 352},
+		{"Conn", unsafe.Sizeof(Conn{}), 288},
+		{"TLSConn", unsafe.Sizeof(TLSConn{}), 320},
 		{"accepted", unsafe.Sizeof(accepted{}), 144},
 	} {
 		if test.size > test.fit {

@@ -66,8 +66,8 @@ func peerOf(nc net.Conn) netip.Addr {
 }
 
 // reject closes a connection that is one too many.
-func (t *Transporter) reject(nc net.Conn, why string, limit int) {
+func (t *Transporter) reject(nc net.Conn, o *occasional, why string, limit int) {
 	t.totals.rejected.Add(1)
-	t.rejects.warn(t, why, "remote", nc.RemoteAddr(), "limit", limit)
+	o.warn(t, why, "remote", nc.RemoteAddr(), "limit", limit)
 	nc.Close()
 }

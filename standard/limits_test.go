@@ -67,6 +67,37 @@ func TestMaxConnsPerIP(t *testing.T) {
 	}
 }
 
+// The two limits on connections are two kinds of lines: the one keeps no line of the other
+// back.
+func TestS19_LinesOfRejections(t *testing.T) {
+	log := new(logged)
+	s := serve(t, &Transporter{MaxConns: 2, RejectOverMaxConns: true, MaxConnsPerIP: 1,
+		Logger: log.logger()}, echo)
+	from := func(ip string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+		c, err := d.Dial("tcp", s.addr)
+		if err != nil {
+			t.Skip("no second loopback address here:", err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	askByteOf(t, from("127.0.0.2"))
+	for range 3 {
+		wantRejected(t, from("127.0.0.2"))
+	}
+	askByteOf(t, from("127.0.0.3"))
+	for range 3 {
+		wantRejected(t, from("127.0.0.4"))
+	}
+	for _, text := range []string{"MaxConnsPerIP", "MaxConns connections"} {
+		if n := strings.Count(log.String(), text); n != 1 {
+			t.Errorf("%d lines speak of %s, want 1:\n%s", n, text, log.String())
+		}
+	}
+}
+
 // A peer counts as its address, in whichever way that is written; of IPv6 as its /64.
 func TestPeerOf(t *testing.T) {
 	for addr, want := range map[string]string{
@@ -93,20 +124,22 @@ type addrConn struct {
 
 func (c addrConn) RemoteAddr() net.Addr { return c.addr }
 
-// A message that does not fit is refused, what came stays, and one that fits is served.
+// What is larger by a byte is refused, though all of it may have come, and what came stays.
+// What is as large as the limit is served.
 func TestMaxReadBuffer(t *testing.T) {
+	const limit = 10_000
 	errs := make(chan error, 1)
-	s := serve(t, &Transporter{MaxReadBuffer: 10_000}, func(_ context.Context, conn any) error {
+	s := serve(t, &Transporter{MaxReadBuffer: limit}, func(_ context.Context, conn any) error {
 		c := conn.(network.Conn)
-		_, err := c.Peek(50_000)
-		if b, peekErr := c.Peek(9_000); peekErr != nil || len(b) != 9_000 {
-			t.Errorf("Peek of what is buffered: %d bytes and %v", len(b), peekErr)
+		_, err := c.Peek(limit + 1)
+		if b, peekErr := c.Peek(limit); peekErr != nil || len(b) != limit {
+			t.Errorf("Peek of MaxReadBuffer afterwards: %d bytes and %v", len(b), peekErr)
 		}
 		errs <- err
-		return err
+		return errors.New("the handler ends the connection")
 	})
 	c := dialServer(t, s)
-	go c.Write(make([]byte, 60_000)) // the server closes before it has taken all
+	go c.Write(make([]byte, 6*limit)) // the server closes before it has taken all
 	if err := <-errs; err != ErrReadBufferFull {
 		t.Errorf("Peek of more than MaxReadBuffer: %v, want ErrReadBufferFull", err)
 	}

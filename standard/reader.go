@@ -136,7 +136,7 @@ func (c *Conn) fill(n int) error {
 // unread. Only the first read of an operation may find out by itself that it
 // blocks: a peer that is never late by a byte must not outlive the limit [T12].
 func (c *Conn) readMore(need int, first bool) error {
-	if a := c.accepted; a != nil && a.t.MaxReadBuffer > 0 && c.in.len() >= a.t.MaxReadBuffer {
+	if a := c.accepted; a != nil && a.t.MaxReadBuffer > 0 && need > a.t.MaxReadBuffer {
 		return a.overflowed()
 	}
 	n, err := c.readTo(nil, need, first)

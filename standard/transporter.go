@@ -108,11 +108,12 @@ type Transporter struct {
 	// not hold for unix sockets. Zero or less: no limit.
 	MaxConnsPerIP int
 
-	// MaxReadBuffer is how many bytes of a connection may be buffered and unread,
-	// give or take a block. A Peek or ReadBinary that would need more ends with
-	// ErrReadBufferFull. It must be larger than any message that is to be peeked
-	// whole: for Hertz, than the largest body and header. Zero or less: no limit
-	// but those of the protocol.
+	// MaxReadBuffer is how many bytes a Peek or ReadBinary may wait for. One of
+	// more, of which some have not come yet, ends at once with ErrReadBufferFull.
+	// So no more of a connection is buffered and unread, give or take a block. It
+	// must not be less than any message that is to be peeked whole: for Hertz,
+	// than the largest body and header. Zero or less: no limit but those of the
+	// protocol.
 	MaxReadBuffer int
 
 	// MinReadRate is how many bytes a second a peer must send while a handler
@@ -181,7 +182,7 @@ type Transporter struct {
 	totals   totals
 	perIP    map[netip.Addr]int // open connections, if MaxConnsPerIP is set
 
-	rejects, slow, overflows, panics, hookPanics occasional
+	overConns, overConnsPerIP, slow, overflows, panics, hookPanics occasional
 }
 
 var _ network.Transporter = (*Transporter)(nil)
@@ -312,7 +313,7 @@ func (t *Transporter) start(nc net.Conn) {
 		case t.slots <- struct{}{}:
 		default:
 			t.totals.accepted.Add(1)
-			t.reject(nc, "there are MaxConns connections; a new one was closed", t.MaxConns)
+			t.reject(nc, &t.overConns, "there are MaxConns connections; a new one was closed", t.MaxConns)
 			return
 		}
 	}
@@ -336,7 +337,7 @@ func (t *Transporter) start(nc net.Conn) {
 		t.freeSlot()
 	case crowded:
 		t.freeSlot()
-		t.reject(nc, "an address has MaxConnsPerIP connections; a new one was closed", t.MaxConnsPerIP)
+		t.reject(nc, &t.overConnsPerIP, "an address has MaxConnsPerIP connections; a new one was closed", t.MaxConnsPerIP)
 	default:
 		go t.serve(a, nc)
 	}

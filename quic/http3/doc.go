@@ -40,7 +40,7 @@
 // whole. The connection and its other requests go on. Both kinds are logged, each once in ten
 // seconds at most, with the number of those that were left out.
 //
-// Connection: close, and WithDisableKeepalive, end the connection when its requests are
+// Connection: close, and WithKeepAlive(false), end the connection when its requests are
 // answered. Shutdown tells clients to send no more (GOAWAY), waits for all requests whose
 // handlers have begun and for the delivery of their answers, and refuses others in a way
 // that lets a client send them again. Idle connections are closed after half a second.

@@ -19,6 +19,7 @@ import (
 	"log"
 	"math/big"
 	"net"
+	"os"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -40,6 +41,9 @@ func (c code) String() string  { return [...]string{"done", "too long"}[c] }
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) > 1 {
+		log.Fatalf("streams: %q is one too many: it takes no arguments", os.Args[1])
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := run(ctx); err != nil {
