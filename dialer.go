@@ -14,23 +14,27 @@ import (
 //
 //	c, err := client.NewClient(client.WithDialer(hertznet.NewDialer()))
 //
-// Each configure is called once with the standard.Dialer that connects.
+// Each configure is called once, by NewDialer, with the [standard.Dialer] that connects.
+// Any number of clients and goroutines may share the dialer.
 //
 // Its connections read Hertz's ReadTimeout as the limit of the whole response, body
-// included, as Hertz documents it.
+// included, as Hertz documents it: SetReadTimeout(t) sets a moment, t from now, for all
+// that is read until the next call.
 //
-// A connection that the peer closed while it waited in the pool is dialled again when
+// A connection that the peer closed while it waited in Hertz's pool is dialled again when
 // the next request takes it, before a byte is sent, whatever the request's method.
 // Bytes that came unasked, as a 408 before the close, end a plain connection too:
 // they are no answer to what is sent next. The dial has the timeout of the first
 // one, or the request's write timeout if that is shorter, and its error is the
 // request's. A peer that closes at the very moment at which a request is sent can
 // still not be told from one that has worked on it: such a request is repeated by
-// Hertz if its method allows. Connections through AddTLS, those of CONNECT and HTTPS
-// proxies, are not dialled again, since that would lead past the proxy or end
-// outside of its TLS; nor is any on Windows. On other systems than Linux a TLS
-// connection is only if it was closed without a close_notify. A Response's LocalAddr
-// may be that of the connection before. standard.Dialer.DisableRedial turns this off.
+// Hertz if its method allows.
+//
+// Connections through AddTLS, those of CONNECT and HTTPS proxies, are not dialled again,
+// since that would lead past the proxy or end outside of its TLS; nor is any on Windows.
+// On other systems than Linux a TLS connection is only if it was closed without a
+// close_notify. A Response's LocalAddr may be that of the connection before.
+// DisableRedial of [standard.Dialer] turns this off.
 func NewDialer(configure ...func(*standard.Dialer)) network.Dialer {
 	d := new(dialer)
 	for _, f := range configure {

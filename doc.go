@@ -36,13 +36,13 @@
 //
 // ReadTimeout limits the wait for the first request of a connection, each read
 // of a request, and the TLS handshake. WriteTimeout limits each Flush, and each
-// MiB of a static file over TCP. A request or
-// an answer that takes many such operations may take longer as a whole.
-// IdleTimeout limits the wait between two requests.
+// MiB of a static file over TCP. A request or an answer that takes many such
+// operations may take longer as a whole. IdleTimeout limits the wait between two
+// requests.
 //
 // A client's ReadTimeout is one moment for the whole response, body included. Its
 // dial timeout covers the lookup of the name, the connect and the TLS handshake
-// together.
+// together; see [NewDialer].
 //
 // A timeout of a read, a write or a handshake is os.ErrDeadlineExceeded by errors.Is where
 // Hertz does not turn it into an error of its own. That of a dial says Timeout().
@@ -65,11 +65,11 @@
 // # Idle connections
 //
 // On Linux a connection that has waited for its next request for a while, a second at
-// most, is parked: it gives up its goroutine, its buffer and
-// Hertz's RequestContext, and gets them again when a byte comes. The time that it waits
-// counts towards IdleTimeout as ever. With tracers none is parked, since Hertz would
-// tell them of each last request twice, nor with WithH2C, since Hertz would log a warning
-// each time. The field ParkAfter changes it or turns it off.
+// most, is parked: it gives up its goroutine, its buffer and Hertz's RequestContext,
+// and gets them again when a byte comes. The time that it waits counts towards
+// IdleTimeout as ever. With tracers none is parked, since Hertz would tell them of each
+// last request twice, nor with WithH2C, since Hertz would log a warning each time. The
+// field ParkAfter of [standard.Transporter] sets the time, or turns it off.
 //
 // # Limits and figures
 //
@@ -91,7 +91,7 @@
 // github.com/hertznet/hertznet/quic.
 //
 // Everything above the connection stays Hertz's: routing, parsing, HTTP/2 as an
-// extension, and the limits of their own.
+// extension, and their limits.
 //
 // # Security
 //
@@ -104,5 +104,5 @@
 // HTTP to it is told so.
 //
 // What peers cause every day (resets, timeouts, failed handshakes) is logged at
-// the level of debugging, through Hertz's system logger.
+// level Debug, through Hertz's system logger.
 package hertznet

@@ -9,9 +9,9 @@ import (
 	"github.com/hertznet/hertznet/standard"
 )
 
-// SetWriteTimeout is the first that Hertz's client calls for a request and can
-// fail, whether a timeout is set or not: a connection out of the pool is looked at
-// here. It is looked at however short it lay there, since a server that has had
+// SetWriteTimeout is the first method that Hertz's client calls for each request and
+// that can fail, whether a timeout is set or not: a connection out of the pool is looked
+// at here. It is looked at however short it lay there, since a server that has had
 // enough requests closes right behind its answer.
 func (c *clientConn) SetWriteTimeout(t time.Duration) error {
 	if c.phase.CompareAndSwap(pooled, unused) && c.redial != nil && c.stale() {

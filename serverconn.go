@@ -41,7 +41,7 @@ type serverConn struct {
 	lease atomic.Int32
 	joins bool // answers to pipelined requests leave together
 
-	parkable bool // it may be parked when it has waited for that
+	parkable bool // it may be parked when it has been idle for a while
 	h2c      bool // the engine is about to look for HTTP/2's preface
 }
 
@@ -96,9 +96,9 @@ func (c *serverConn) Flush() error {
 }
 
 func (c *serverConn) SetReadTimeout(t time.Duration) error {
-	// Any other limit is a handler's or a hijacker's, who may Peek(4) too and is not
-	// idle. 0 is never the idle timeout, see NewTransporter. After the Flush of an answer
-	// it is what Hertz sets before it calls a hijacker.
+	// Any limit but the idle timeout is a handler's or a hijacker's, who may Peek(4) too
+	// and is not idle. The idle timeout is never 0, see NewTransporter: after the Flush of
+	// an answer, 0 is what Hertz sets before it calls a hijacker.
 	if t == 0 && c.phase.Load() == flushed {
 		c.SetHijacked()
 		if err := c.FlushHeld(); err != nil { // the hijacker may wait before it reads
@@ -155,7 +155,7 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 }
 
 // peekIdle waits for the next request, and offers the connection for parking if none
-// has begun when it has waited for so long. The error is then a timeout.
+// has begun after ParkAfter. The error is then a timeout.
 func (c *serverConn) peekIdle(n int) ([]byte, error) {
 	var after time.Duration
 	if c.parkable {

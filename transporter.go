@@ -26,26 +26,32 @@ const noIdleTimeout = math.MinInt64 * time.Nanosecond
 //
 //	h := server.New(server.WithTransport(hertznet.NewTransporter))
 //
-// It changes one of them: an IdleTimeout of 0 or less becomes the least duration, any other
-// an odd number of nanoseconds. With 0, Hertz's HTTP/1 server closes a connection after
-// each request, unless the transporter's package is called "standard"
-// (pkg/route/engine.go). And no hijacker sets such a read timeout, so Hertz's wait for
-// a next request is told from all others by it.
+// It changes one of them: an IdleTimeout of 0 or less, which is no limit, becomes the
+// least time.Duration, and any other an odd number of nanoseconds. With 0, Hertz's
+// HTTP/1 server closes a connection after each request, unless the transporter's package
+// is called "standard" (pkg/route/engine.go). And no handler or hijacker sets such a read
+// timeout, so it tells Hertz's wait for a next request from all other reading.
 func NewTransporter(o *config.Options) network.Transporter {
 	return Transport()(o)
 }
 
-// Transport is NewTransporter with settings of hertznet's own. Each configure is
-// called with the transporter after the server's options have been applied to it:
+// Transport is [NewTransporter] with settings of hertznet's own. Each configure is
+// called once, while the server is made, with the transporter that the server's options
+// have been applied to:
 //
 //	server.WithTransport(hertznet.Transport(func(t *standard.Transporter) {
 //		t.HandshakeTimeout = 5 * time.Second
 //	}))
 //
-// Idle connections are parked after ParkAfter: they give up their goroutine, their
-// buffer and Hertz's RequestContext until the next byte comes. With tracers none is,
-// since Hertz would count its last request twice, nor with WithH2C, since Hertz would log
-// a warning at each request that ends a longer pause.
+// Set ReadTimeout and IdleTimeout by the server's options. Hertz takes them from there and
+// sets them on each connection, so a ReadTimeout that a configure sets holds for the first
+// request at most, and an IdleTimeout while the connection is parked.
+//
+// On Linux idle connections are parked after ParkAfter: they give up their goroutine,
+// their buffer and Hertz's RequestContext until the next byte comes. With tracers none
+// is, since Hertz would count its last request twice, nor with WithH2C, since Hertz would
+// log a warning at each request that ends a longer pause. On other systems they keep the
+// goroutine.
 //
 // Small answers to pipelined requests leave together: the end of one may wait for the
 // next, if that one's request is already there, for FlushDelay at most. A part of an
@@ -55,8 +61,9 @@ func NewTransporter(o *config.Options) network.Transporter {
 // WithKeepAliveTimeout, a minute by default, overrides the KeepAlive of WithListenConfig
 // and of a listener from WithListener; with 0, theirs holds.
 //
-// OnAccept, OnConnect and Logger are the options' and hlog's unless a configure
-// replaces them.
+// OnAccept and OnConnect are those of the options, Logger is hlog's system logger, and
+// OnHandshakeError tells a client that spoke HTTP to an HTTPS port so, unless a configure
+// replaces them. CancelOnDisconnect is WithSenseClientDisconnection.
 func Transport(configure ...func(*standard.Transporter)) func(*config.Options) network.Transporter {
 	return func(o *config.Options) network.Transporter {
 		if o.IdleTimeout > 0 {

@@ -16,18 +16,21 @@ import (
 //     and does no I/O for it [R24]. It may come between Peek and Skip [R25].
 //   - Write sends the pending output, then p, and returns how much of p was
 //     sent, exactly, also with an error [W12]. A Write that times out on plain
-//     TCP may be resumed from there; one on TLS may not [L6]. An empty p adds
-//     nothing; with nothing pending no system call is made [W4].
+//     TCP may be resumed from there, and one on TLS only if its deadline had
+//     passed before it began [L6]. An empty p adds nothing; with nothing
+//     pending no system call is made [W4].
 //   - Neither touches p after it has returned, not even after a timeout [A12].
 //   - Close drops what Malloc and WriteBinary left unflushed, sends what a
-//     Flush held back, and ends blocked operations in both directions [C2, C3].
-//     Slices that Peek returned stay valid [A5]. A second Close returns nil [C5].
+//     Flush held back, if the implementation does that (see [Writer]), and ends
+//     blocked operations in both directions [C2, C3]. Slices that Peek returned
+//     stay valid [A5]. A second Close returns nil [C5].
 //   - The addresses stay available after Close [C8].
 //
 // One goroutine may use the reader's methods while another one uses the
 // writer's. Close, the Set methods and the addresses may be called by any
 // goroutine at any time [C4, C7]. A Conn used only through Read, Write and
-// these is a net.Conn that any number of goroutines may share [C11].
+// these is a net.Conn that any number of goroutines may share [C11]. The errors
+// are those of the package comment.
 //
 // When the peer shuts down its sending side alone, reads end and writes go on
 // [C9]. A connection the peer reset fails with an error for which
@@ -48,9 +51,9 @@ type Conn interface {
 	// [T12]. An operation that is blocked now gets the new limit too [T15].
 	//
 	// Zero and negative values mean no limit [T5]. Bytes that are buffered are
-	// returned even though the limit has passed [T6]. Whoever documents it may
-	// read t as one limit for all operations together, as this module's root
-	// package does for Hertz's client.
+	// returned even though the limit has passed [T6]. An implementation may,
+	// if it says so, read t as one limit for all operations together, as this
+	// module's root package does for Hertz's client.
 	SetReadTimeout(t time.Duration) error
 
 	// SetWriteTimeout does the same for write operations. Neither direction

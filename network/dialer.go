@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// DialFunc connects to the TCP address addr, as Dialer.DialConnection does. If
-// the error is not nil, the Conn is nil.
+// DialFunc connects to the TCP address addr, a host and a port. Hertz's client
+// uses the Conn as it is, so for https it must be a [ConnTLSer] (WithDialFunc,
+// pkg/app/client/option.go). If the error is not nil, the Conn is nil.
 type DialFunc func(addr string) (Conn, error)
 
 // Dialer makes connections to servers. Any number of goroutines may use one at

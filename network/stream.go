@@ -50,7 +50,7 @@ type StreamConn interface {
 // call its methods. An error comes with a nil interface.
 //
 // Opening a stream sends nothing: the peer can accept it only after the opener
-// has written to it. A slow stream never holds up another one [M12].
+// has written to it or ended it. A slow stream never holds up another one [M12].
 type Streamer interface {
 	// AcceptStream returns the next bidirectional stream that the peer opened,
 	// and blocks until there is one, ctx is done or the connection ends. A

@@ -24,15 +24,16 @@ type Transporter interface {
 	// ListenAndServe opens the listener and calls onData for each connection
 	// that has something to say, each in a goroutine of its own, so that a slow
 	// one delays no other [S11]. It blocks until Close or Shutdown, or until
-	// listening fails for good, and then returns the reason and does not panic
-	// [S4]. When a shortage or an aborted connection makes accepting fail for a
-	// while, it backs off and goes on [S3].
+	// listening or accepting fails for good, and then returns the reason and
+	// does not panic [S4]. When a shortage or an aborted connection makes
+	// accepting fail for a while, it backs off and goes on [S3].
 	ListenAndServe(onData OnData) error
 }
 
 // OnData serves one connection, and returns when it has no more to do. conn is
-// a [Conn] or a [StreamConn], and ctx is never nil [S2, S13]; it is cancelled
-// when the peer disconnects [S17]; an implementation that cannot tell says so.
+// a [Conn] or a [StreamConn], and ctx is never nil [S2, S13]. It is cancelled
+// when the peer disconnects [S17]; an implementation that cannot tell, or tells
+// only if it is asked to, says so.
 //
 // Whatever it returns, the call is the last use of conn on the callee's part,
 // unless a handler took it over. Either side may close conn, and both may

@@ -1,7 +1,7 @@
 package network
 
-// Versions of QUIC, as StreamConn.GetVersion returns them. The values are
-// Hertz's, and two of them need a word:
+// Versions of QUIC, to compare with what StreamConn.GetVersion returns. The
+// values are Hertz's, and two of them need a word:
 //
 //   - VersionTLS is an old name of Version1.
 //   - Version2 is what the drafts of QUIC version 2 used. RFC 9369 gave that

@@ -4,7 +4,8 @@ import "io"
 
 // Writer is the buffered write side of a connection. Malloc and WriteBinary
 // add output to the end of what is pending, in the order of the calls [W3], and
-// nothing is sent before Flush [W2].
+// nothing of it is sent before a Flush, or a Write or ReadFrom of the same
+// connection, which flush first [W2].
 //
 // One goroutine at a time may call these methods, while another one uses the
 // methods of the [Reader] of the same connection [C1].

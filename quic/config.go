@@ -17,7 +17,7 @@ import (
 	"github.com/quic-go/quic-go/qlogwriter"
 )
 
-// DefaultMaxUnverified is the default of Config.MaxUnverified.
+// DefaultMaxUnverified is the default of [Config].MaxUnverified, in handshakes a second.
 const DefaultMaxUnverified = 256
 
 // Config has the settings of QUIC, for both sides where it says nothing else. The zero
@@ -28,13 +28,13 @@ type Config struct {
 	// of both sides. Zero or less is 30 seconds. There is no way to have none.
 	IdleTimeout time.Duration
 
-	// HandshakeTimeout limits the handshake. Zero or less is 10 seconds. It ends at
-	// half of that if nothing at all comes from the peer.
+	// HandshakeTimeout limits the handshake. Zero or less is 10 seconds. The handshake
+	// ends after half of this time already if nothing at all comes from the peer.
 	HandshakeTimeout time.Duration
 
 	// KeepAlive is after how much silence a packet is sent that keeps the connection, and
-	// what is between, from timing out; half of the idle timeout if that is shorter.
-	// Zero or less is never.
+	// what lies between the peers, such as a NAT, from timing out; half of the idle
+	// timeout if that is shorter. Zero or less is never.
 	KeepAlive time.Duration
 
 	// MaxStreams and MaxUniStreams are how many streams of each kind the peer may have
@@ -43,8 +43,9 @@ type Config struct {
 
 	// MaxStreamBuffer and MaxConnBuffer are how many bytes the peer may send on one
 	// stream, and on all of a connection's, ahead of what has been read: the memory
-	// that a peer can take. They start at 512 KiB, or this if it is less, and grow
-	// as fast as the bytes are read. Zero is 6 MiB and 15 MiB.
+	// that a peer can take. These are limits; a window starts at 512 KiB, or the limit if
+	// that is less, and grows as fast as the bytes are read. Zero is 6 MiB for a stream,
+	// and 15 MiB for a connection, whose window then starts at 768 KiB.
 	MaxStreamBuffer, MaxConnBuffer uint64
 
 	// MaxUnverified is how many handshakes a server begins in a second with clients that
@@ -64,7 +65,7 @@ type Config struct {
 	EarlyData bool
 
 	// Tokens, if not nil, keeps what servers give a client to show next time that
-	// its address is its own. quic.NewLRUTokenStore makes one.
+	// its address is its own. quic-go's NewLRUTokenStore makes one.
 	Tokens quic.TokenStore
 
 	// Datagrams allows unreliable datagrams (RFC 9221), which GetRawConnection's
@@ -73,8 +74,9 @@ type Config struct {
 
 	// QlogDir, if not empty, is a directory, made if there is none, to which each
 	// connection writes a qlog file, ID_client.sqlog or ID_server.sqlog. They hold
-	// addresses and sizes and no content, and grow with each packet. A connection
-	// whose file cannot be created has none.
+	// addresses and sizes and no content, and grow with each packet. A directory that
+	// cannot be made is an error of Dial and Listen; a connection whose file cannot be
+	// created has none.
 	QlogDir string
 
 	// Tune, if not nil, is called with quic-go's settings before they are used, for

@@ -27,7 +27,7 @@ type Conn struct {
 var _ network.StreamConn = (*Conn)(nil)
 
 // NewConn returns a Conn on a connection of quic-go, which may be used beside it. The
-// Conn does not own it: it holds nothing that has to be closed.
+// Conn does not own raw's socket, and holds nothing itself that has to be closed.
 func NewConn(raw *quic.Conn) *Conn {
 	c := &Conn{raw: raw, bidi: make(chan struct{}, 1), uni: make(chan struct{}, 1)}
 	ctx, end := context.WithCancelCause(context.WithoutCancel(raw.Context()))
@@ -58,8 +58,10 @@ func NewConn(raw *quic.Conn) *Conn {
 // GetRawConnection returns the *quic.Conn of quic-go.
 func (c *Conn) GetRawConnection() any { return c.raw }
 
-// HandshakeComplete returns at once. Most connections have shaken hands before anybody
-// sees them; see [Config].EarlyData for those that have not.
+// HandshakeComplete returns at once with a context that is done when the handshake has
+// succeeded or failed; its context.Cause is context.Canceled after success, else the
+// error [M14]. Most connections have shaken hands before anybody sees them; see
+// [Config].EarlyData for those that have not.
 func (c *Conn) HandshakeComplete() context.Context { return c.handshake }
 
 // GetVersion returns the version of QUIC. RFC 9369's version 2 is 0x6b3343cf, and not
@@ -84,8 +86,8 @@ func (c *Conn) Context() context.Context { return c.ctx }
 // CloseWithError closes the connection and every stream on it; what has not been
 // delivered is dropped. The code and the text are sent to the peer, once: one who
 // misses them learns from what this end answers to its packets for a moment, and else
-// from its idle timeout. Codes above 1<<62 - 1 are sent as that, and of the text
-// the first 1000 bytes are. It returns nil.
+// from its idle timeout. Codes above 1<<62 - 1 are sent as that, a nil err as 0, and of
+// the text the first 1000 bytes are. It returns nil. A second call changes nothing.
 func (c *Conn) CloseWithError(err network.ApplicationError, errMsg string) error {
 	_ = c.raw.CloseWithError(quic.ApplicationErrorCode(code(err)), cut(errMsg)) // it is always nil
 	<-c.ctx.Done()
@@ -104,11 +106,13 @@ func (c *Conn) Draining() <-chan struct{} {
 }
 
 // Settle waits until the peer has what was sent, as far as one can know, and has had half
-// a second to read it since last, when sending ended. It returns early when ctx or the
-// connection ends. Any goroutine may call it.
+// a second to read it since last, the time at which sending ended. It returns early when
+// ctx or the connection ends. It is for the protocols that [Conn.Draining] is for.
 func (c *Conn) Settle(ctx context.Context, last time.Time) { settle(ctx, c.raw, last) }
 
-// AcceptStream returns the peer's next bidirectional stream: a *Stream.
+// AcceptStream returns the peer's next bidirectional stream: a *Stream, both of whose
+// directions the caller has to end. It blocks until there is one, or ctx or the
+// connection ends, or a Transporter shuts down: then the error is ErrShutdown.
 func (c *Conn) AcceptStream(ctx context.Context) (network.Stream, error) {
 	s, err := accept(c, ctx, "accept stream", c.bidi, c.raw.AcceptStream)
 	if err != nil {
@@ -117,8 +121,8 @@ func (c *Conn) AcceptStream(ctx context.Context) (network.Stream, error) {
 	return newStream(c, s, true), nil
 }
 
-// AcceptUniStream returns the next stream on which only the peer sends: a
-// *ReceiveStream.
+// AcceptUniStream returns the next stream on which only the peer sends, a
+// *ReceiveStream, and is otherwise like [Conn.AcceptStream].
 func (c *Conn) AcceptUniStream(ctx context.Context) (network.ReceiveStream, error) {
 	s, err := accept(c, ctx, "accept unidirectional stream", c.uni, c.raw.AcceptUniStream)
 	if err != nil {
@@ -128,7 +132,8 @@ func (c *Conn) AcceptUniStream(ctx context.Context) (network.ReceiveStream, erro
 	return &ReceiveStream{s}, nil
 }
 
-// OpenStream opens a bidirectional stream, a *Stream, and does not block.
+// OpenStream opens a bidirectional stream, a *Stream, and does not block: at the peer's
+// limit the error is one whose Temporary method reports true.
 func (c *Conn) OpenStream() (network.Stream, error) {
 	s, err := open(c, context.Background(), "open stream", false, c.openStream)
 	if err != nil {
@@ -137,7 +142,8 @@ func (c *Conn) OpenStream() (network.Stream, error) {
 	return newStream(c, s, false), nil
 }
 
-// OpenStreamSync opens a bidirectional stream, a *Stream, as soon as the peer lets it.
+// OpenStreamSync opens a bidirectional stream, a *Stream, as soon as the peer lets it. It
+// ends when ctx or the connection does.
 func (c *Conn) OpenStreamSync(ctx context.Context) (network.Stream, error) {
 	s, err := open(c, ctx, "open stream", true, c.raw.OpenStreamSync)
 	if err != nil {
@@ -146,8 +152,8 @@ func (c *Conn) OpenStreamSync(ctx context.Context) (network.Stream, error) {
 	return newStream(c, s, false), nil
 }
 
-// OpenUniStream opens a stream on which only this end sends, a *SendStream, and does
-// not block.
+// OpenUniStream opens a stream on which only this end sends, a *SendStream, and is
+// otherwise like [Conn.OpenStream].
 func (c *Conn) OpenUniStream() (network.SendStream, error) {
 	s, err := open(c, context.Background(), "open unidirectional stream", false, c.openUniStream)
 	if err != nil {
@@ -156,8 +162,8 @@ func (c *Conn) OpenUniStream() (network.SendStream, error) {
 	return &SendStream{raw: s, drain: c.drain}, nil
 }
 
-// OpenUniStreamSync opens a stream on which only this end sends, a *SendStream, as soon
-// as the peer lets it.
+// OpenUniStreamSync opens a stream on which only this end sends, a *SendStream, and is
+// otherwise like [Conn.OpenStreamSync].
 func (c *Conn) OpenUniStreamSync(ctx context.Context) (network.SendStream, error) {
 	s, err := open(c, ctx, "open unidirectional stream", true, c.raw.OpenUniStreamSync)
 	if err != nil {

@@ -17,8 +17,9 @@ import (
 // ctx limits resolving and connecting, and not the connection. tlsConfig is not
 // changed; it must name the application's protocol in NextProtos, and where its ServerName is
 // empty the host stands in for it. With a ClientSessionCache, handshakes with a server
-// that is known are short; see Config.EarlyData for none at all, and Config.Tokens.
-// A nil config is the zero value. The error is a net.Error.
+// that is known are short; see [Config].EarlyData for none at all, and its Tokens. A nil
+// config is the zero value. The error is a net.Error: that of the first address, if there
+// are several.
 func Dial(ctx context.Context, addr string, tlsConfig *tls.Config, config *Config) (*Conn, error) {
 	c, err := dial(ctx, addr, tlsConfig, config)
 	if err != nil {

@@ -35,22 +35,25 @@
 // merely dropped, except the end of its connection.
 //
 // A connection is closed by CloseWithError, and by the Transporter after OnData. A
-// connection from Dial owns its socket; a Listener's socket is closed with the last of
-// its connections. Read and Write do not keep p.
+// connection from Dial owns its socket; the socket of a Listener that was closed is
+// closed with the last of its connections. Read and Write do not keep p.
 //
 // CloseWithError drops what is on its way. Who sends last must wait until the peer has
-// said that it has all, and let the peer close; a Transporter takes care of its
-// answers.
+// said, in the protocol's own words, that it has all, and let the peer close; a
+// Transporter takes care of the answers of its connections.
 //
 // # Errors
 //
 // Every error of a connection and of a stream is a net.Error by a type assertion, but
-// io.EOF, which is bare. Timeout reports true for deadlines, contexts and connections
-// that were lost; Temporary at the peer's limit of streams, and nowhere else. Deadlines
-// are os.ErrDeadlineExceeded by errors.Is, what happens after the end of a connection is
-// net.ErrClosed, and a context's own error is found as well. A cancelled stream's error is
-// a [StreamError]. The code of an application is found by errors.As as a
-// network.ApplicationError; what quic-go said, as *quic.ApplicationError,
+// io.EOF, which is bare. Timeout reports true for deadlines, those of contexts as well,
+// and for connections that were lost by silence. Temporary reports true at the peer's
+// limit of streams, and when [Conn.OpenStream] or [Conn.OpenUniStream] must wait for the
+// handshake since the server has refused early data, and nowhere else.
+//
+// Deadlines are os.ErrDeadlineExceeded by errors.Is, what happens after the end of a
+// connection is net.ErrClosed, and a context's own error is found as well. A cancelled
+// stream's error is a [StreamError]. The code of an application is found by errors.As as
+// a [network.ApplicationError]; what quic-go said, as *quic.ApplicationError,
 // *quic.TransportError and so on.
 //
 // # Concurrency
@@ -61,7 +64,8 @@
 //
 // # Limitations
 //
-// Opening a stream sends nothing: the peer sees it when it is written to or closed.
+// Opening a stream sends nothing: the peer sees it when it is written to, closed or
+// cancelled.
 //
 // What a peer has received but not read when its connection ends is lost to it, with
 // quic-go on its side. So a Transporter that shuts down gives clients half a second to
@@ -71,18 +75,19 @@
 // buffers that it wants; net.core.rmem_max and wmem_max of 7500000 bytes on Linux, or
 // QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true, prevent it.
 //
-// Dial uses one socket for each connection. Migration to other addresses, other ways to
-// make connection ids, and stateless resets are for who uses quic-go itself, with
-// NewConn.
+// [Dial] uses one socket for each connection. Migration to other addresses, other ways to
+// make connection ids, and stateless resets are for those who use quic-go itself, with
+// [NewConn].
 //
 // # Security
 //
-// Every connection is TLS 1.3. Client certificates are verified when OnData is called,
-// unless Config.EarlyData is set: then see [Conn.HandshakeComplete]. Early data can be
-// replayed.
+// Every connection is TLS 1.3. Client certificates, if the tls.Config asks for them, are
+// verified when OnData is called, unless [Config].EarlyData is set: then see
+// [Conn.HandshakeComplete]. Early data can be replayed.
 //
-// What a peer can cost: MaxStreams goroutines of a server, MaxConnBuffer bytes, and a
-// connection for as long as it sends something every IdleTimeout. MaxConns limits the
-// number of connections, and Config.MaxUnverified what forged addresses can do. Streams
-// have no timeouts of their own: set deadlines.
+// What a peer can cost, by the fields of [Config]: a goroutine of the server for each of
+// MaxStreams and MaxUniStreams, MaxConnBuffer bytes, and a connection for as long as it
+// sends something every IdleTimeout. MaxConns of a [Transporter] limits the number of
+// connections, and MaxUnverified what forged addresses can do. Streams have no timeouts
+// of their own: set deadlines.
 package quic

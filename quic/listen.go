@@ -36,7 +36,7 @@ func Listen(network, addr string, tlsConfig *tls.Config, config *Config) (*Liste
 	return NewListener(pc, tlsConfig, config)
 }
 
-// NewListener does the same on a socket that is open already. It owns pc from then on
+// NewListener is [Listen] on a socket that is open already. It owns pc from then on
 // and closes it, also if it fails. A *net.UDPConn is fastest.
 func NewListener(pc net.PacketConn, tlsConfig *tls.Config, config *Config) (*Listener, error) {
 	return newListener(pc, tlsConfig, config, nil)
@@ -78,8 +78,9 @@ func newListener(pc net.PacketConn, tlsConfig *tls.Config, config *Config, admit
 }
 
 // Accept returns the next connection, whose handshake is complete unless
-// Config.EarlyData is set. Connections that nobody accepts are refused when 32 of
-// them wait. After Close the error is net.ErrClosed by errors.Is.
+// [Config].EarlyData is set, and which is the caller's to close. Connections that nobody
+// accepts are refused when 32 of them wait. After Close the error is net.ErrClosed by
+// errors.Is.
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	c, err := l.raw.Accept(ctx)
 	if err != nil {
@@ -92,7 +93,7 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 func (l *Listener) Addr() net.Addr { return l.raw.Addr() }
 
 // Close ends accepting. Connections that were accepted go on, and the last of them
-// closes the socket. A second Close does nothing.
+// closes the socket. A second Close does nothing. It returns nil.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
 		_ = l.raw.Close() // it is always nil

@@ -13,18 +13,19 @@ import (
 )
 
 // NetConn returns a view of a stream as a net.Conn, for protocols that were written
-// for TCP. With standard.NewConn it is a buffered network.Conn. It owns the stream,
+// for TCP. With standard.NewConn it is a buffered [network.Conn]. It owns the stream,
 // which must not be used beside it. Any number of goroutines may call its methods.
 //
 // Close closes both directions. What was written is delivered, unless a Write is
 // blocked at that moment: then the stream is reset, so that the peer does not take a
-// part for the whole. What the peer still sends is refused, and its Write fails with an
-// error that is syscall.ECONNRESET by errors.Is, as for any stream that is cancelled.
-// A CloseWrite method closes the sending direction alone, like *net.TCPConn's.
+// part for the whole. What the peer still sends is refused, and its Write fails. A second
+// Close is net.ErrClosed. A CloseWrite method closes the sending direction alone, like
+// *net.TCPConn's.
 //
-// Errors but io.EOF are *net.OpError. The peer sees nothing of a stream before
-// something was written to it: a protocol in which the server speaks first needs
-// the server to open the stream.
+// Errors but io.EOF are *net.OpError. Those of a direction that the peer has cancelled are
+// syscall.ECONNRESET by errors.Is, so that of a Write after the peer's Close is. The peer
+// sees nothing of a stream before something was written to it: a protocol in which the
+// server speaks first needs the server to open the stream.
 //
 // The addresses are those of the connection for a *Stream of this package, and a
 // stream's number for any other.

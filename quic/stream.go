@@ -13,7 +13,8 @@ import (
 )
 
 // ReceiveStream is a direction of a stream on which the peer sends: a
-// [network.ReceiveStream].
+// [network.ReceiveStream]. One goroutine at a time may Read; any may call the other
+// methods.
 type ReceiveStream struct {
 	raw interface { // of a *quic.ReceiveStream or a *quic.Stream
 		StreamID() quic.StreamID
@@ -24,7 +25,8 @@ type ReceiveStream struct {
 }
 
 // SendStream is a direction of a stream on which this end sends: a
-// [network.SendStream].
+// [network.SendStream]. One goroutine at a time may Write or Close; any may call the
+// other methods.
 type SendStream struct {
 	raw interface { // of a *quic.SendStream or a *quic.Stream
 		StreamID() quic.StreamID
@@ -43,7 +45,8 @@ type SendStream struct {
 	over   bool // drain knows
 }
 
-// Stream is a bidirectional stream: a [network.Stream].
+// Stream is a bidirectional stream: a [network.Stream]. Its methods are those of its two
+// directions, which are independent.
 type Stream struct {
 	ReceiveStream
 	SendStream
@@ -78,8 +81,9 @@ func (s *ReceiveStream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CancelRead asks the peer to stop sending. Nothing happens after Read returned an
-// error that stays.
+// CancelRead asks the peer to stop sending, with the code of err; a nil err is code 0. A
+// blocked Read ends, with a [StreamError]. Nothing happens after Read returned an error
+// that stays, such as io.EOF.
 func (s *ReceiveStream) CancelRead(err network.ApplicationError) {
 	s.raw.CancelRead(quic.StreamErrorCode(code(err)))
 }
@@ -105,7 +109,8 @@ func (s *SendStream) Write(p []byte) (int, error) {
 // context.Cause is an error of quic-go, quic.ErrStreamClosed after Close.
 func (s *SendStream) Context() context.Context { return s.raw.Context() }
 
-// SetWriteDeadline sets the time at which Write ends with a timeout. Its error is nil.
+// SetWriteDeadline sets the time at which Write ends with a timeout, after which it may be
+// called again. Its error is nil.
 func (s *SendStream) SetWriteDeadline(t time.Time) error { return s.raw.SetWriteDeadline(t) }
 
 // Close ends this direction, and what was written is delivered before. It returns nil
@@ -130,7 +135,8 @@ func (s *SendStream) Close() error {
 	return wrap("close stream", err)
 }
 
-// CancelWrite gives up sending. What was written may be lost.
+// CancelWrite gives up sending, with the code of err; a nil err is code 0. A blocked Write
+// ends, with a [StreamError]. What was written may be lost. After Close it does nothing.
 func (s *SendStream) CancelWrite(err network.ApplicationError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -42,15 +42,16 @@ type Transporter struct {
 	// included. Those beyond it are refused. Zero or less: no limit.
 	MaxConns int
 
-	// OnConnect is called before OnData and returns the context for it; nil leaves it as
-	// it was. It runs in the connection's own goroutine.
+	// OnConnect, if not nil, is called before OnData and returns the context for it; nil
+	// leaves that of the connection. It runs in the connection's own goroutine.
 	OnConnect func(context.Context, network.StreamConn) context.Context
 
 	// NoError and InternalError are the codes with which connections are closed: the
 	// one when all is well, as after OnData has returned nil and at Shutdown, the
 	// other when OnData has failed or panicked. Their values are the application
 	// protocol's. An error of OnData in which errors.As finds a
-	// network.ApplicationError brings its own.
+	// network.ApplicationError brings its own, unless it is one of this package, which
+	// tells what somebody else has closed or cancelled.
 	NoError, InternalError uint64
 
 	// Logger gets what an operator should know; nil is slog.Default().

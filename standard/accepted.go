@@ -11,20 +11,24 @@ import (
 
 // ConnState is where an accepted connection is in its life:
 //
-//	new -> (handshaking) -> active <-> idle <-> parked
-//	         any of them -> closed
+//	handshaking <---> new ---> active <---> idle <---> parked
+//	                            |  ^         ^
+//	                            v  |         |
+//	                          hijacked ------+
+//
+//	any of them ---> closed
 //
 // docs/ARCHITECTURE.md has who makes which step.
 type ConnState int32
 
 const (
-	StateNew         ConnState = iota // no byte of it has been read
+	StateNew         ConnState = iota // nothing has been read, but for a TLS handshake
 	StateHandshaking                  // TLS is being negotiated
 	StateActive                       // OnData runs
 	StateIdle                         // between two messages, in a goroutine
 	StateParked                       // between two messages, without one
 	StateHijacked                     // OnData runs and has called SetHijacked
-	StateClosed                       // by the transporter, or gone
+	StateClosed                       // by either side, for whatever reason
 )
 
 // String returns the state's name in lower case, such as "idle".
@@ -162,13 +166,15 @@ func (a *accepted) closed(was ConnState) {
 //
 // A protocol that returns from OnData between messages needs no SetIdle. One that
 // keeps waiting inside of OnData calls SetIdle(true) before it waits, when Len is 0:
-// Shutdown does not look at what is buffered. It calls
-// SetIdle(false) when the first byte has come; if that reports false, Shutdown was
-// faster, and the message must not be acted on, since no answer can be sent. One
-// that returns from OnData while it is idle has waited long enough: the connection
-// is parked at once, and not after Transporter.ParkAfter. SetIdle(true) first sends what
-// FlushSoon held back, within the write timeout. SetIdle
-// changes nothing for a connection that no Transporter accepted, and belongs to
+// Shutdown does not look at what is buffered. It calls SetIdle(false) when the first
+// byte has come; if that reports false, Shutdown was faster, and the message must not
+// be acted on, since no answer can be sent. IdleTimeout does not hold inside of OnData:
+// SetReadTimeout limits that wait. A protocol that returns from OnData while it is idle
+// has waited long enough: the connection is parked at once, and not after
+// [Transporter].ParkAfter.
+//
+// SetIdle(true) first sends what [Conn.FlushSoon] held back, within the write timeout.
+// SetIdle changes nothing for a connection that no Transporter accepted, and belongs to
 // the reader's goroutine.
 func (c *Conn) SetIdle(idle bool) (open bool) {
 	a := c.accepted
@@ -195,8 +201,9 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 
 // SetHijacked tells the Transporter that OnData has given the connection to
 // another protocol, which keeps it until OnData returns: it counts as hijacked,
-// and limits that are made for requests do not hold for it any more. Shutdown
-// waits for it as for an active one.
+// and MinReadRate does not hold for it any more. The timeouts and MaxReadBuffer do.
+// Shutdown waits for it as for an active one. It changes nothing for a connection that
+// no Transporter accepted or that is idle, and belongs to the reader's goroutine.
 func (c *Conn) SetHijacked() {
 	if a := c.accepted; a != nil {
 		a.change(StateActive, StateHijacked)
@@ -204,21 +211,22 @@ func (c *Conn) SetHijacked() {
 	}
 }
 
-// DrainOnClose has Close keep the socket open for at most two seconds although nothing is
-// unread: what the peer still sends is dropped, so that the answer arrives [S22]. It is for
-// a protocol that has answered a message before all of it has come, such as one that is
-// too large. It changes nothing for a connection that no Transporter accepted, and belongs
-// to the goroutine that calls Close.
+// DrainOnClose has [Conn.Close] keep the socket open for at most two seconds although
+// nothing is unread: what the peer still sends is dropped, so that the answer arrives
+// [S22]. It is for a protocol that has answered a message before all of it has come, such
+// as one that is too large. It changes nothing for a connection that no Transporter
+// accepted, is promised on unix systems only, and belongs to the goroutine that calls
+// Close.
 func (c *Conn) DrainOnClose() {
 	if c.accepted != nil {
 		c.accepted.lingers = true
 	}
 }
 
-// Resumed reports whether this is not the first call of OnData for the
-// connection.
+// Resumed reports whether OnData has been called for the connection before this
+// call of it. It belongs to the goroutine of OnData.
 func (c *Conn) Resumed() bool { return c.accepted != nil && c.accepted.resumed }
 
-// Watched reports whether the context of the connection is cancelled when the peer
-// goes away: Transporter.CancelOnDisconnect is set, and works for it.
+// Watched reports whether the context that OnData has is cancelled when the peer
+// goes away: [Transporter].CancelOnDisconnect is set, and works for this connection.
 func (c *Conn) Watched() bool { return c.accepted != nil && c.accepted.cancel != nil }

@@ -27,20 +27,22 @@ import (
 //
 // One goroutine may use the reader's methods (Peek, Skip, Release, Len,
 // ReadByte, ReadBinary, Read) while one other uses the writer's (Malloc,
-// WriteBinary, Flush, Write, ReadFrom). Close, the Set methods and the addresses
-// may be called from any goroutine at any time. A Conn of which only Read and
-// Write are used is a net.Conn for any number of goroutines.
+// WriteBinary, Flush, FlushSoon, Write, ReadFrom). Close, the methods that set a
+// timeout or a deadline and the addresses may be called from any goroutine at any
+// time; all others say where they belong. A Conn of which only Read and Write are used
+// is a net.Conn for any number of goroutines.
 //
 // # Errors
 //
 // A timeout is a *net.OpError with Timeout() true that is
-// os.ErrDeadlineExceeded. After a read timeout nothing is lost and the next call
-// may succeed; nor is it when the conn beneath refuses a deadline [F6]. Every
-// other read error stays, as io.EOF does, which is returned bare; bytes that are
-// buffered can be read all the same. A Flush that fails,
-// also by a timeout, has sent a part of what was pending: its error stays, and
-// no byte is sent twice [W8]. After Close, operations that need the connection
-// fail with net.ErrClosed; bytes that are buffered can still be read.
+// os.ErrDeadlineExceeded. After a read timeout nothing is lost, but for what Skip
+// had passed over, and the next call may succeed. The same holds if the conn
+// beneath refuses a deadline, whose error is returned [F6]. Every other error of
+// the conn beneath stays, as io.EOF does, which is returned bare; bytes that are
+// buffered can be read all the same. A Flush that fails, also by a timeout, may
+// have sent a part of what was pending: its error stays, and no byte is sent
+// twice [W8]. After Close, operations that need the connection fail with
+// net.ErrClosed; bytes that are buffered can still be read.
 type Conn struct {
 	nc     net.Conn
 	sys    syscall.RawConn // of nc if it is a socket; nil where nothing is read from it or written to it directly
@@ -74,11 +76,13 @@ var (
 
 // NewConn returns a Conn that buffers c and owns it from now on.
 //
-// Over a *net.TCPConn or a unix stream socket, Flush is one writev, and on unix
-// systems a blocked read holds no buffer. Over any other net.Conn, Flush calls
-// Write for each piece, unless c has a method WriteBuffers(*net.Buffers) (int64,
-// error) that sends many at once, as tlsconn.Conn has. A c that is a TLS
-// connection is better given to [NewTLSConn].
+// Over a *net.TCPConn or a unix stream socket, Flush is one system call if the socket
+// has room, and on unix systems a blocked read holds no buffer. Over any other net.Conn,
+// Flush calls Write for each piece of the output: a slice that WriteBinary did not copy,
+// or a block of what was copied and of Malloc's. A c with a method
+// WriteBuffers(*net.Buffers) (int64, error) is given all pieces at once and consumes them
+// as net.Buffers.WriteTo does; [tlsconn.Conn] has it. A c that is a TLS connection is
+// better given to [NewTLSConn].
 func NewConn(c net.Conn) *Conn {
 	conn := new(Conn)
 	conn.init(c)
@@ -119,8 +123,9 @@ func isStreamSocket(c net.Conn) bool {
 	return false
 }
 
-// NetConn returns the connection that was given to NewConn. Reading from it or
-// writing to it while the Conn is in use corrupts the stream.
+// NetConn returns the connection beneath: what was given to [NewConn] or [NewTLSConn].
+// Reading from it, writing to it or setting its deadlines while the Conn is in use
+// spoils the stream, or the timeouts.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // closedError is what every operation after Close returns [C6].
@@ -134,9 +139,11 @@ func (c *Conn) closedError(op string) error {
 // [Conn.FlushSoon] held back is sent, for which a peer that does not read has a quarter
 // of a second.
 //
-// Where a Transporter accepted the connection, and bytes that the peer sent are
-// unread or much of what was flushed has not been taken, the socket stays open for at
-// most two seconds longer, so that what was flushed last arrives [S22].
+// If a Transporter accepted the connection, and bytes that the peer sent are unread or
+// 64 KiB of what was flushed have not been acknowledged, its socket stays open for at
+// most two seconds longer, so that what was flushed last arrives [S22]. Close does not
+// wait for that; the connection counts as open meanwhile. The first is known on unix
+// systems only, the second on Linux.
 func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil
@@ -168,6 +175,9 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 // t; zero or less lifts the limit. An operation that is blocked now has t from
 // now on. The last of SetReadTimeout, SetReadDeadline and SetDeadline holds.
 // Between operations it costs a few nanoseconds and sets no timer.
+//
+// The error, of this and of the other Set methods, is net.ErrClosed after Close, or
+// what the conn beneath says when its timer is set.
 func (c *Conn) SetReadTimeout(t time.Duration) error {
 	if c.closed.Load() {
 		return c.closedError("set")
@@ -175,8 +185,8 @@ func (c *Conn) SetReadTimeout(t time.Duration) error {
 	return c.rd.setTimeout(c, t)
 }
 
-// SetWriteTimeout is to writing what SetReadTimeout is to reading. A Flush that
-// ran out of time has failed for good; over TLS every write that had begun has [L6].
+// SetWriteTimeout is to writing what [Conn.SetReadTimeout] is to reading. A Flush that
+// ran out of time has failed for good, and over TLS every write that had begun [L6].
 func (c *Conn) SetWriteTimeout(t time.Duration) error {
 	if c.closed.Load() {
 		return c.closedError("set")
@@ -184,7 +194,8 @@ func (c *Conn) SetWriteTimeout(t time.Duration) error {
 	return c.wr.setTimeout(c, t)
 }
 
-// SetDeadline sets both deadlines as net.Conn describes.
+// SetDeadline is [Conn.SetReadDeadline] and [Conn.SetWriteDeadline], as net.Conn
+// describes.
 func (c *Conn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err

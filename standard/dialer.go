@@ -14,20 +14,21 @@ import (
 	"github.com/hertznet/hertznet/tlsconn"
 )
 
-// DefaultHandshakeTimeout limits a TLS handshake when nothing else does.
+// DefaultHandshakeTimeout is the default of [Dialer].HandshakeTimeout, and of
+// [Transporter].HandshakeTimeout where there is no ReadTimeout.
 const DefaultHandshakeTimeout = 10 * time.Second
 
 // Dialer connects: a [network.Dialer]. The zero value is ready for use. Its
 // fields must not change while it is used; its methods may be called by any
 // number of goroutines at once [D12]. The fields that net.Dialer has too mean
-// the same here.
+// the same here, but for what their comments add.
 type Dialer struct {
-	// Timeout limits a dial as a whole, beside the timeout that a caller passes.
-	// Zero or less: no limit.
+	// Timeout limits a dial as a whole, TLS handshake included, beside the timeout
+	// that a caller passes: the shorter one holds. Zero or less: no limit.
 	Timeout time.Duration
 
 	// HandshakeTimeout limits the TLS handshake alone, within what is left of the
-	// whole. Zero is DefaultHandshakeTimeout, less is no limit.
+	// whole. Zero is DefaultHandshakeTimeout, less than zero is no limit of its own.
 	HandshakeTimeout time.Duration
 
 	// LocalAddr is the address to dial from; nil lets the system choose.
@@ -45,17 +46,18 @@ type Dialer struct {
 	// Resolver looks up names; nil is net.DefaultResolver.
 	Resolver *net.Resolver
 
-	// Control is called with each socket before it connects.
+	// Control, if not nil, is called with each socket before it connects.
 	Control func(network, address string, c syscall.RawConn) error
 
-	// DialContext, if not nil, connects instead of package net. It gets the
-	// network and address as the caller passed them, so it can lead a client that
-	// knows only TCP to a unix socket. It must end when ctx does.
+	// DialContext, if not nil, connects instead of package net, and the fields from
+	// LocalAddr to Control are not used. It gets the network and address as the caller
+	// passed them, so it can lead a client that knows only TCP to a unix socket. It
+	// must end when ctx does.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// DisableRedial is for those that keep connections in a pool, as the dialer of
-	// package hertznet does, which otherwise dials once more in place of a connection
-	// that its peer closed while it lay there. The methods here never do.
+	// DisableRedial keeps a connection of package hertznet's dialer from dialling once
+	// more, by itself, when its peer has closed it while it lay in a pool. The methods
+	// here never do that, so to them the field means nothing.
 	DisableRedial bool
 }
 
@@ -63,13 +65,14 @@ var _ network.Dialer = (*Dialer)(nil)
 
 // DialConnection connects to address within timeout, which covers the lookup of
 // the name, the connect and the TLS handshake together; timeout <= 0 is no limit
-// [D3, D4]. Networks are those of package net; "unix" takes a path, and an
-// address unix:///path is a unix socket on any network.
+// beside the Dialer's own [D3, D4]. Networks are those of package net; "unix" takes a
+// path, and an address unix:///path is a unix socket on any network, unless there
+// is a DialContext.
 //
-// With a tlsConfig the handshake is complete on return and the conn is a
-// *TLSConn; the config is not changed, and its ServerName, when empty, is the
-// host of address [D11]. On error the conn is nil and nothing stays open; the
-// error of a handshake is bare [D2, D7].
+// Without a tlsConfig the conn is a *Conn. With one the handshake is complete on
+// return and the conn is a *TLSConn; the config is not changed, and its ServerName,
+// when empty, is the host of address [D11]. On error the conn is nil and nothing stays
+// open; the error of a handshake is that of [tlsconn.Conn.Handshake], bare [D2, D7].
 func (d *Dialer) DialConnection(network, address string, timeout time.Duration, tlsConfig *tls.Config) (network.Conn, error) {
 	if d.Timeout > 0 && (timeout <= 0 || d.Timeout < timeout) {
 		timeout = d.Timeout
@@ -95,7 +98,8 @@ func (d *Dialer) DialConnection(network, address string, timeout time.Duration, 
 	return conn, nil
 }
 
-// DialTimeout is DialConnection for callers that want a net.Conn.
+// DialTimeout is [Dialer.DialConnection] for callers that want a net.Conn. What it
+// returns is the same.
 func (d *Dialer) DialTimeout(network, address string, timeout time.Duration, tlsConfig *tls.Config) (net.Conn, error) {
 	conn, err := d.DialConnection(network, address, timeout, tlsConfig)
 	if err != nil {
@@ -104,12 +108,13 @@ func (d *Dialer) DialTimeout(network, address string, timeout time.Duration, tls
 	return conn, nil
 }
 
-// AddTLS makes conn a TLS connection and performs the handshake, within
-// HandshakeTimeout. Bytes that conn has buffered belong to the TLS stream [D8];
-// what it has pending is flushed first. conn may be over TLS itself [D9]. It must
-// not be used any more: the result owns it, and when AddTLS fails it is closed
-// [D10]. The config is not changed; when its ServerName is empty, conn's remote
-// address is verified instead.
+// AddTLS makes conn a TLS connection, a *TLSConn, and performs the handshake, within
+// HandshakeTimeout; timeouts that conn has are lifted. Bytes that conn has buffered
+// belong to the TLS stream [D8]; what it has pending is flushed first. conn may be over
+// TLS itself [D9]. It must not be used any more: the result owns it, and when AddTLS
+// fails it is closed [D10]. A nil tlsConfig is an error. The config is not changed; when
+// its ServerName is empty, the certificate must be valid for the IP address that is
+// conn's remote address.
 func (d *Dialer) AddTLS(conn network.Conn, tlsConfig *tls.Config) (network.Conn, error) {
 	if conn == nil {
 		return nil, errors.New("standard: AddTLS: the connection is nil")

@@ -4,10 +4,15 @@
 //
 // # Usage
 //
-// A server sets the fields of a [Transporter] and gives it a function, which is called
-// whenever a connection has bytes to read:
+// A server sets the fields of a [Transporter] and gives it a function, OnData or the
+// handler, which is called whenever a connection has bytes to read:
 //
-//	t := &standard.Transporter{Addr: ":7000", ReadTimeout: time.Minute}
+//	t := &standard.Transporter{
+//		Addr:         ":7000",
+//		ReadTimeout:  time.Minute,
+//		WriteTimeout: time.Minute,
+//		IdleTimeout:  time.Minute,
+//	}
 //	err := t.ListenAndServe(func(ctx context.Context, conn any) error {
 //		c := conn.(network.Conn)
 //		header, err := c.Peek(4)
@@ -36,21 +41,27 @@
 // it is sent as it was, even if Release comes before Flush.
 //
 // A connection owns the net.Conn beneath it, and Close closes that. A Transporter closes
-// every connection that it accepted when OnData fails, panics, or the peer is gone.
+// the connections that it accepted: when OnData returns an error or panics, when the peer
+// is gone, when IdleTimeout has passed, and at Shutdown and Close.
 //
 // # Timeouts
 //
 // [Conn.SetReadTimeout] and [Conn.SetWriteTimeout] limit each operation as a whole, not each
 // system call in it, and hold until they are changed. Setting one stores a number.
-// After a read timeout nothing is lost and the next call may succeed. A Flush
-// that ran out of time has failed for good, since a part of it may have left.
+// After a read timeout nothing is lost, but for what Skip had passed over, and the next
+// call may succeed. A Flush that ran out of time has failed for good, since a part of it
+// may have left.
 //
 // # Errors
 //
 // The end of the stream is io.EOF itself, with == . A timeout is a *net.OpError that is
 // os.ErrDeadlineExceeded by errors.Is. After Close, errors are net.ErrClosed by
-// errors.Is. All stay but timeouts of reads, and of a Write without TLS; bytes that are
-// buffered can be read all the same.
+// errors.Is.
+//
+// An error of reading stays, unless it is a timeout, and bytes that are buffered can be
+// read all the same. An error of writing stays, unless it is the timeout of a
+// [Conn.Write] without TLS. [ErrNegativeCount], [ErrTooLarge], [ErrReadBufferFull] and
+// an error of the source of a ReadFrom do not stay.
 //
 // # Concurrency
 //
@@ -62,11 +73,11 @@
 // # Limitations
 //
 // A connection that waits inside of a handler holds its goroutine; one that a
-// Transporter on Linux waits for between two messages is parked without, see
-// [Transporter].ParkAfter. On TCP and unix sockets of unix systems it
-// holds no buffer; on Windows, over TLS and over any other net.Conn a blocked
-// read holds a block of 4 to 64 KiB, which follows the sizes of its messages;
-// ReadBufferSize sets its least size.
+// Transporter on Linux waits for between two messages gives it up after a while: it is
+// parked, see [Transporter].ParkAfter. On TCP and unix sockets of unix systems a blocked
+// read holds no buffer; on Windows, over TLS and over any other net.Conn it holds a
+// block of 4 to 64 KiB between two messages, which follows their sizes; ReadBufferSize
+// sets its least size.
 //
 // A Transporter serves once.
 //

@@ -27,7 +27,7 @@ func ExampleTransporter() {
 	var connections atomic.Int64
 	t := &standard.Transporter{
 		Addr:          "127.0.0.1:0",
-		ReadTimeout:   10 * time.Second, // for a message
+		ReadTimeout:   10 * time.Second, // of each read
 		WriteTimeout:  10 * time.Second,
 		IdleTimeout:   time.Minute, // between two messages
 		MaxConns:      10_000,

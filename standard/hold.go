@@ -23,8 +23,8 @@ const (
 // kept. A Conn has one from the first time on.
 //
 // Whoever holds mu may send it: the writer with its next Flush, the reader before it
-// blocks, the timer, and Close. The writer alone adds to it. While out is nil nobody but
-// the writer sends anything, so it needs mu only to look.
+// blocks, the timer, FlushHeld and Close. The writer alone adds to it. While out is nil
+// nobody but the writer sends anything, so it needs mu only to look.
 type hold struct {
 	c     *Conn
 	mu    sync.Mutex
@@ -38,11 +38,13 @@ type hold struct {
 // is when Len is not 0: the answer to that one then leaves together with this one.
 //
 // Output of less than 4 KiB is held back until the next Flush, Write or ReadFrom, until
-// a read that would block or finds the end, until SetIdle(true), until OnData returns nil,
-// until 64 KiB are held, until Close, or for
-// [Transporter.FlushDelay], whichever is first. All else is flushed at once. Nothing that was
-// given to WriteBinary is kept [A10], and what Malloc returned is no longer the
-// caller's, as after Flush.
+// a read that would block or finds the end, until SetIdle(true), until OnData has returned
+// nil and is not called again at once, until 64 KiB are held, until Close, or for
+// [Transporter].FlushDelay, whichever is first. Whether a read would block is known of
+// sockets on unix systems only: elsewhere, and over TLS, each read that the buffer does
+// not serve counts as one. All other output is flushed at once. Nothing that was given to
+// WriteBinary is kept [A10], and what Malloc returned is no longer the caller's, as after
+// Flush.
 //
 // An error of what was held back is returned by the next Flush, FlushSoon, Write or ReadFrom,
 // and stays [W8]. A read that would block fails then too, for no answer can be sent any
@@ -157,9 +159,9 @@ func (h *hold) join(o *output) {
 	}
 }
 
-// FlushHeld sends at once what FlushSoon held back, and nothing else: it may be called
-// from any goroutine, while another one uses the writer's methods. It returns the error
-// that the next Flush does.
+// FlushHeld sends at once what [Conn.FlushSoon] held back, and nothing else: it may be
+// called from any goroutine, while another one uses the writer's methods. An error is also
+// that of the next Flush.
 func (c *Conn) FlushHeld() error {
 	h := c.held.Load()
 	if h == nil {

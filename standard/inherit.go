@@ -19,10 +19,10 @@ const (
 )
 
 // InheritedListeners returns the listeners that this process was started with, in
-// their order, or none: those of systemd's socket activation, or of a parent of
-// one's own that has set LISTEN_FDS to their number and passed [ListenerFile]s
-// from descriptor 3 on, which is where [os/exec.Cmd].ExtraFiles puts them. LISTEN_PID
-// may be absent; if it names another process, there are none.
+// their order, or nil if there are none: those of systemd's socket activation, or of a
+// parent of one's own that has set LISTEN_FDS to their number and passed the files of
+// [ListenerFile] from descriptor 3 on, which is where [os/exec.Cmd].ExtraFiles puts
+// them. LISTEN_PID may be absent; if it names another process, there are none.
 //
 // Call it once and early. It takes over the descriptors and removes LISTEN_FDS,
 // LISTEN_PID and LISTEN_FDNAMES from the environment, so that a process started

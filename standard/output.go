@@ -10,7 +10,7 @@ const (
 	// copying it. Below, a copy is cheaper than another piece for writev.
 	borrowFrom = 4 << 10
 
-	// maxKeptPieces bounds what an empty output keeps for its next Flush.
+	// maxKeptPieces bounds what an empty output keeps for whoever has it next.
 	maxKeptPieces = 16
 )
 

@@ -86,8 +86,9 @@ func (p *pace) tooSlow() bool {
 	return until != 0 && moment() >= until
 }
 
-// LimitReadRate turns Transporter.MinReadRate off, or on again, for what is read from
-// now on. It is on at the beginning of each message: when OnData is called, and at
-// SetIdle(false). A handler that waits for bytes which the peer need not send soon
-// turns it off. It belongs to the reader's goroutine.
+// LimitReadRate turns [Transporter].MinReadRate off, or on again, for what is read from
+// now on; on begins a new message, with a MinReadGrace of its own. It is on at the
+// beginning of each message: when OnData is called, and at SetIdle(false). A handler that
+// waits for bytes which the peer need not send soon turns it off. It changes nothing for a
+// connection that no Transporter accepted, and belongs to the reader's goroutine.
 func (c *Conn) LimitReadRate(on bool) { c.pace.limit(on) }

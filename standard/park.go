@@ -81,10 +81,10 @@ func (a *accepted) patience() time.Duration {
 	return max(after/impatience, 1)
 }
 
-// ParkAfter returns for how long the connection should wait when it is idle, before
-// OnData returns and the Transporter parks it: [Transporter.ParkAfter] if its last
-// message came within that time, else a 64th of it. 0 is for ever: nobody would
-// park it. It belongs to the reader's goroutine.
+// ParkAfter returns for how long a protocol that waits inside of OnData should wait for
+// a message before it returns, so that the Transporter can park the connection, see
+// [Transporter].ParkAfter: that time if its last message came within it, else a 64th of
+// it. 0 is for ever: nobody would park it. It belongs to the reader's goroutine.
 func (c *Conn) ParkAfter() time.Duration {
 	if c.accepted == nil {
 		return 0

@@ -12,8 +12,9 @@ func (c *Conn) Len() int { return c.in.len() }
 // Peek of n <= Len never fails and does no I/O. At the end of the stream it
 // returns the bytes that are left, fewer than n, and a bare io.EOF [R6]. On any
 // other error it returns nil, and the bytes that came stay buffered [R28]. Memory
-// grows with the bytes that arrive, not with n [R11]. n < 0 is
-// [ErrNegativeCount]; Peek(0) is empty and nil, always [R4, R5].
+// grows with the bytes that arrive, not with n [R11]; a Peek that would need more
+// than [Transporter].MaxReadBuffer ends with [ErrReadBufferFull]. n < 0 is
+// [ErrNegativeCount]; Peek(0) is an empty slice and no error, always [R4, R5].
 func (c *Conn) Peek(n int) ([]byte, error) {
 	if uint(n) <= uint(c.in.len()) {
 		return c.in.peek(n), nil
@@ -36,9 +37,9 @@ func (c *Conn) peekMore(n int) ([]byte, error) {
 }
 
 // Skip passes over the next n bytes, reading those that are not buffered yet. It
-// holds one block at most, however large n is [R15]. When it fails, the bytes
-// that had come are passed over and the rest are not. n < 0 is
-// [ErrNegativeCount] and skips nothing [R14].
+// holds one block at most, however large n is [R15]. When it fails, with a bare
+// io.EOF at the end, the bytes that had come are passed over and the rest are not.
+// n < 0 is [ErrNegativeCount] and skips nothing [R14].
 func (c *Conn) Skip(n int) error {
 	if uint(n) <= uint(c.in.len()) {
 		c.in.skip(n)
@@ -61,7 +62,7 @@ func (c *Conn) Skip(n int) error {
 	}
 }
 
-// ReadByte returns the next byte and passes over it; io.EOF at the end.
+// ReadByte returns the next byte and passes over it; a bare io.EOF at the end [R16].
 func (c *Conn) ReadByte() (byte, error) {
 	if c.in.len() == 0 {
 		if err := c.fill(1); err != nil {
@@ -74,7 +75,8 @@ func (c *Conn) ReadByte() (byte, error) {
 // ReadBinary returns a copy of the next n bytes, which is the caller's own and
 // outlives Release, and passes over them [R17]. If they do not all come it
 // returns nil and the error (a bare io.EOF at the end), and passes over none
-// [R19]. n < 0 is [ErrNegativeCount].
+// [R19]. Memory and errors are otherwise as for [Conn.Peek]. n < 0 is
+// [ErrNegativeCount].
 func (c *Conn) ReadBinary(n int) ([]byte, error) {
 	if n < 0 {
 		return nil, ErrNegativeCount
@@ -90,8 +92,9 @@ func (c *Conn) ReadBinary(n int) ([]byte, error) {
 }
 
 // Read implements net.Conn. It returns what is buffered without blocking, else
-// waits for at least one byte; it never returns (0, nil) for a non-empty p [R24].
-// It is safe for any number of goroutines that use no other reader's method.
+// waits for at least one byte; it never returns (0, nil) for a non-empty p, and no
+// byte with an error [R24]. It is safe for any number of goroutines that use no other
+// reader's method. p is not kept [A12].
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil

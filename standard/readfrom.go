@@ -16,8 +16,10 @@ const partSize = 1 << 20
 
 // ReadFrom flushes what is pending and then writes everything that r has [W13].
 // It returns how many bytes of r were written; the end of r is no error. An error
-// of r itself leaves the connection usable. Each write, of at most 1 MiB, is an
-// operation of its own for the write timeout.
+// of r itself leaves the connection usable, and so does io.ErrNoProgress, of an r that
+// returns nothing again and again. Any other error stays, a timeout as well, since
+// bytes that were read from r may be lost. Each write, of at most 1 MiB, is an operation
+// of its own for the write timeout.
 //
 // A regular file goes to a TCP socket without passing through the process where
 // the system can do that (sendfile): an *os.File, also behind an

@@ -23,11 +23,12 @@ const (
 // Bytes are added behind w and leave at r. They never wrap, so that a peek is a
 // slice and never a copy; when nothing is unread the cursors go round to the
 // front of the block again. What peek handed out is pinned: until release, no
-// byte of it is moved or written over. A block that is too small while slices
-// of it are out is set aside with them, and the unread bytes, which are always
-// few beside it, are copied to a larger one.
+// byte of it is moved or written over. A block that has no room left while slices
+// of it are out is set aside with them, and the unread bytes are copied to another,
+// of at least twice their number.
 //
-// An empty ring owns no block, so a connection that waits costs no buffer.
+// A ring that is empty when it is released or vacated owns no block, so a connection
+// that waits costs no buffer.
 //
 // The zero value is ready for use. All methods belong to the reader's goroutine,
 // except lend, which the writer's goroutine calls.

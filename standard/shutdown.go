@@ -92,8 +92,10 @@ func (t *Transporter) closeAll() {
 	})
 }
 
-// Close ends accepting and closes every connection, at once. It may be called
-// before, during and after serving, and again [S5].
+// Close ends accepting and closes every connection, at once: it does not wait for
+// OnData to return. TLS connections, and those that hold output back, have a quarter
+// of a second to send it or close_notify. It may be called before, during and after
+// serving, and again [S5]. It returns the error of closing the listener.
 func (t *Transporter) Close() error {
 	err := t.stop()
 	t.closeAll()
@@ -101,10 +103,11 @@ func (t *Transporter) Close() error {
 }
 
 // Shutdown ends accepting, closes idle connections at once and, after 100 ms, those that
-// have not sent a byte, and waits for the active ones to end. An idle one whose
-// socket has something to read is active. When ctx ends first it closes what is
-// left and returns exactly ctx.Err() [S6, S7]. It may be called before serving, more
-// than once, and concurrently [S8].
+// have not sent a byte, and waits for the active and the hijacked ones to become idle or
+// end. An idle one whose socket has something to read counts as active. When ctx ends
+// first it closes what is left and returns exactly ctx.Err() [S6, S7], else the error of
+// closing the listener. It may be called before serving, more than once, and
+// concurrently [S8].
 func (t *Transporter) Shutdown(ctx context.Context) error {
 	err := t.stop()
 	t.dismiss(StateIdle, StateParked)

@@ -19,7 +19,7 @@ import (
 // and for Prometheus, examples/prometheus.
 type Stats struct {
 	Accepted     uint64 // connections, those that were rejected included
-	AcceptErrors uint64 // after which accepting went on
+	AcceptErrors uint64 // failures of Accept after which accepting went on
 	Rejected     uint64 // closed at once, by MaxConns with RejectOverMaxConns or by MaxConnsPerIP
 
 	// Connections that are open now, by state.
@@ -27,11 +27,11 @@ type Stats struct {
 
 	// Connections that have ended, by the reason that came first.
 	ClosedByPeer    uint64 // it closed its end or its sending side
-	ClosedByHandler uint64 // OnData closed it, returned an error or panicked, or a hook refused it
+	ClosedByHandler uint64 // OnData closed it, returned an error or panicked, or a hook did
 	ClosedByServer  uint64 // Close or Shutdown
 	ClosedIdle      uint64 // IdleTimeout
 	ClosedSlow      uint64 // a read or write timeout, or MinReadRate
-	ClosedByError   uint64 // a reset, say
+	ClosedByError   uint64 // any other error of reading or writing, such as a reset
 
 	Parks   uint64 // an idle connection gave up its goroutine
 	Resumes uint64 // and got one again
@@ -44,8 +44,8 @@ type Stats struct {
 
 	BytesRead    uint64 // of the protocol: under TLS, what was decrypted
 	BytesWritten uint64 // the same, before it was encrypted
-	Flushes      uint64 // that had something to send, FlushSoon included
-	WritesSaved  uint64 // system calls, or records, saved by joining pieces and Flushes
+	Flushes      uint64 // that had something to send; FlushSoon is one
+	WritesSaved  uint64 // system calls, or TLS records, saved by sending slices, and Flushes, together
 
 	// PoolBytes is the memory of this package's buffers in this process, of every
 	// connection: those in use, and those that wait in a pool until the garbage

@@ -9,13 +9,14 @@ import (
 	"github.com/hertznet/hertznet/tlsconn"
 )
 
-// TLSConn is a [Conn] over TLS: a [network.ConnTLSer] too. A Conn that is not
-// over TLS has none of these methods, so that a type assertion tells [D6].
+// TLSConn is a [Conn] over TLS, with all methods of one: a [network.ConnTLSer] too.
+// A Conn that is not over TLS has no Handshake and no ConnectionState, so that a type
+// assertion tells [D6].
 //
-// The first read or write performs the handshake if Handshake was not called. A
-// write that timed out after it began has left a TLS connection useless: every
-// later write fails, and only Close is left. A Write whose deadline had already
-// passed is refused before TLS is touched, and does no harm [L6].
+// The first read or write performs the handshake if Handshake was not called. After
+// a write that timed out once it had begun every later write fails; what the peer has
+// sent can still be read. A Write whose deadline had already passed is refused before
+// TLS is touched, and does no harm [L6].
 type TLSConn struct {
 	Conn
 	tls         *tlsconn.Conn
@@ -35,9 +36,9 @@ func NewTLSConn(c *tlsconn.Conn) *TLSConn {
 
 // Handshake performs the TLS handshake, or returns at once when it is complete.
 // It is limited by the handshake timeout of the tlsconn.Conn and by both timeouts
-// of this Conn. A failure is final; its error is bare: io.EOF, a
-// tls.RecordHeaderError by value, or a *net.OpError with Timeout() true. It may
-// be called from any goroutine [L1].
+// of this Conn. A failure is final; its error is that of [tlsconn.Conn.Handshake],
+// bare: io.EOF, a tls.RecordHeaderError by value, a *net.OpError with Timeout() true
+// and so on. It may be called from any goroutine [L1].
 func (c *TLSConn) Handshake() error {
 	if c.complete.Load() {
 		return nil

@@ -21,21 +21,23 @@ import (
 // that is busy. To wait costs a goroutine, and with Hertz a RequestContext: 13 KB or so.
 const DefaultParkAfter = time.Second
 
-// Transporter accepts connections and calls OnData for them: a
-// [network.Transporter]. The zero value listens on a free TCP port. Its fields
-// must not change once it serves. A Transporter serves once: after Close or
-// Shutdown it does not serve again.
+// Transporter accepts connections and calls OnData, a [network.OnData], for them: a
+// [network.Transporter]. The zero value listens on a free TCP port of all addresses.
+// Its fields must not change once it serves. A Transporter serves once: after Close
+// or Shutdown it does not serve again. Its methods may be called by any goroutine.
 type Transporter struct {
 	// Network and Addr are what ListenAndServe listens on, as net.Listen takes
-	// them. An empty Network is "tcp", or "unix" when Addr is unix:///path. On
-	// "unix", a socket file that nobody answers on is replaced; a live one is an
-	// error. Of several Transporters that find a stale one at the same time, in one process or in
-	// many, one replaces it [S15]; to keep processes apart, the file's directory is
-	// locked meanwhile (flock), for which it must be readable.
+	// them. An empty Network is "tcp", or "unix" when Addr is unix:///path.
+	//
+	// On "unix", a socket file that nobody answers on is replaced; a live one is an
+	// error, and so is a file that is no socket. Of several Transporters that find a
+	// stale one at the same time, in one process or in many, one replaces it [S15]; to
+	// keep processes apart, the file's directory is locked meanwhile (flock), for
+	// which it must be readable.
 	Network, Addr string
 
-	// ListenConfig, if not nil, is what ListenAndServe listens with. Its KeepAlive and
-	// KeepAliveConfig hold only where the Transporter's KeepAlive is zero.
+	// ListenConfig, if not nil, is what ListenAndServe and Listen listen with. Its
+	// KeepAlive and KeepAliveConfig hold only where the Transporter's KeepAlive is zero.
 	ListenConfig *net.ListenConfig
 
 	// TLSConfig, if not nil, makes every connection a TLS server's. The handshake is
@@ -44,27 +46,27 @@ type Transporter struct {
 	// It is cloned when serving starts: a later change of it, SetSessionTicketKeys
 	// included, has no effect. What must change while it serves comes from its functions:
 	// a certificate from GetCertificate, see [tlsconn.Reloader], and anything else from
-	// GetConfigForClient. If SetSessionTicketKeys was called on the config that this returns,
-	// its keys hold, so new keys are a new config there. Else the clone makes its own keys
-	// and replaces them every day.
+	// GetConfigForClient. Session ticket keys are those of SetSessionTicketKeys, if that
+	// was called on the config that GetConfigForClient returns: to replace them, return
+	// another config. Else they are those that were set on TLSConfig, and without any the
+	// clone makes its own and replaces them every day.
 	TLSConfig *tls.Config
 
 	// HandshakeTimeout limits the TLS handshake. Zero is ReadTimeout, or
-	// DefaultHandshakeTimeout if that is zero or less too; less than zero is no
-	// limit.
+	// DefaultHandshakeTimeout if that is zero or less; less than zero is no limit.
 	HandshakeTimeout time.Duration
 
 	// ReadTimeout limits the wait for the first byte of a connection, and is the
-	// read timeout of each operation when OnData is called [S18]. Zero or less:
-	// no limit.
+	// timeout that [Conn.SetReadTimeout] is called with before each call of OnData
+	// [S18]. Zero or less: no limit.
 	ReadTimeout time.Duration
 
-	// WriteTimeout is the write timeout of each operation [S21]. Zero or less: no
-	// limit.
+	// WriteTimeout is the timeout that [Conn.SetWriteTimeout] is called with before
+	// OnConnect [S21]. Zero or less: no limit.
 	WriteTimeout time.Duration
 
 	// IdleTimeout limits the wait for more once OnData has returned [S20]. Zero or
-	// less: no limit.
+	// less: no limit, whatever ReadTimeout is.
 	IdleTimeout time.Duration
 
 	// ParkAfter is for how long an idle connection keeps its goroutine, at most. Then
@@ -74,38 +76,41 @@ type Transporter struct {
 	// whose last message did not come within ParkAfter of the one before, or that has
 	// had only one, is parked after a 64th of ParkAfter already, since it is not likely
 	// to be busy.
+	//
 	// Zero is DefaultParkAfter, less than zero is never. Connections of package net, TCP
 	// or unix, can be parked, with TLS or without, on Linux; others, and
 	// elsewhere, wait in their goroutine.
 	ParkAfter time.Duration
 
 	// FlushDelay is for how long [Conn.FlushSoon] holds output back at most. Zero is
-	// DefaultFlushDelay, less than zero is never: each is a Flush.
+	// DefaultFlushDelay; less than zero makes each FlushSoon a Flush.
 	FlushDelay time.Duration
 
 	// KeepAlive is after how much silence TCP probes whether the peer is still
 	// there; then it probes every 15 seconds, 9 times. Less than zero is never. Either
 	// overrides what the listener says, ListenConfig's KeepAlive and KeepAliveConfig
-	// or that of a listener given to Serve. Zero leaves that as it is, which of package
-	// net is 15 seconds. A Hertz server sets it to WithKeepAliveTimeout, and that to a
-	// minute by default.
+	// or that of a listener given to Serve. Zero leaves that as it is: with package
+	// net's default, after 15 seconds. The root package sets it to Hertz's
+	// WithKeepAliveTimeout, which is a minute by default.
 	KeepAlive time.Duration
 
 	// ReadBufferSize is the least size of the block that a connection reads into,
-	// in bytes. Less than 4 KiB is 4 KiB; above 1 MiB blocks are not pooled.
+	// in bytes. Less than 4 KiB, zero too, is 4 KiB; above 1 MiB blocks are not pooled.
 	ReadBufferSize int
 
 	// MaxConns is how many connections may be open at once. Those beyond it are not
 	// accepted until another one ends: they wait in the listener's backlog [S19].
 	// With RejectOverMaxConns they are accepted and closed instead, so that a
-	// client, or a balancer, knows at once. Zero or less: no limit.
+	// client, or a balancer, knows at once. Zero or less: no limit, and
+	// RejectOverMaxConns means nothing.
 	MaxConns           int
 	RejectOverMaxConns bool
 
 	// MaxConnsPerIP is how many connections may be open at once from one IP
 	// address, of IPv6 from one /64, which is what one customer has. Those beyond
 	// it are closed at once. Mind proxies and NAT, which are one address. It does
-	// not hold for unix sockets. Zero or less: no limit.
+	// not hold for unix sockets, nor for any net.Conn whose RemoteAddr is no
+	// *net.TCPAddr. Zero or less: no limit.
 	MaxConnsPerIP int
 
 	// MaxReadBuffer is how many bytes a Peek or ReadBinary may wait for. One of
@@ -118,44 +123,54 @@ type Transporter struct {
 
 	// MinReadRate is how many bytes a second a peer must send while a handler
 	// waits for the bytes of a message, on average since the message began, after
-	// the first MinReadGrace of waiting. A read that finds the peer slower ends
-	// with a timeout. It is what stops a client that sends a byte a minute, each
-	// within ReadTimeout. However long one operation waits, what comes in the course
-	// of it counts; with TLSConfig, so do the parts of a record. Where the listener does
-	// TLS by itself, a record counts when it is whole, and MinReadGrace must have room for one of
-	// 16 KiB. Zero or less: no limit. See [Conn.LimitReadRate] for
-	// protocols that wait inside of a message.
+	// the first MinReadGrace of waiting. A message begins when OnData is called, or
+	// at SetIdle(false). A read that finds the peer slower ends with a timeout. It is
+	// what stops a client that sends a byte a minute, each within ReadTimeout.
+	//
+	// However long one operation waits, what comes in the course of it counts; with
+	// TLSConfig, so do the parts of a record. Where the listener does TLS by itself, a
+	// record counts when it is whole, and MinReadGrace must have room for one of
+	// 16 KiB. Zero or less: no limit. See [Conn.LimitReadRate] for protocols that wait
+	// inside of a message.
 	MinReadRate int
 
 	// MinReadGrace is for how long a peer may be slower than MinReadRate. Zero is
-	// DefaultMinReadGrace.
+	// DefaultMinReadGrace, less than zero is not at all.
 	MinReadGrace time.Duration
 
-	// CancelOnDisconnect has the context of a connection cancelled as soon as the
+	// CancelOnDisconnect has the context that OnData gets cancelled as soon as the
 	// peer has gone, by closing its end or its sending side or by a reset, while
-	// OnData runs [S17]. Bytes that wait to be read do not hide it. It works on
-	// Linux, for TCP, unix sockets and TLS over them; elsewhere it does nothing.
+	// OnData runs [S17], and when the connection ends. Bytes that wait to be read do
+	// not hide it. It works on Linux, for TCP, unix sockets and TLS over them;
+	// elsewhere it does nothing. Without it nothing cancels that context but who made
+	// it: OnAccept and OnConnect.
 	CancelOnDisconnect bool
 
-	// OnAccept is called with each connection before anything is read from it,
-	// TLS included [S12]. It returns the context of the connection; nil is
+	// OnAccept, if not nil, is called with each connection before anything is read
+	// from it, TLS included [S12]. It returns the context of the connection; nil is
 	// context.Background() [S13]. It runs in the connection's own goroutine, so a
 	// slow one delays no other [S11]. Closing the connection refuses it; deadlines
 	// that it sets on the connection do not last.
 	OnAccept func(net.Conn) context.Context
 
-	// OnConnect is called after the TLS handshake, if there is one, and returns
-	// the context for OnData; nil leaves it as it was.
+	// OnConnect, if not nil, is called after the TLS handshake, if there is one, and
+	// before the first byte has come, with the *Conn or *TLSConn that OnData will get.
+	// It returns the context for OnData; nil leaves it as OnAccept had it. It runs in
+	// the connection's own goroutine. Closing the connection refuses it.
 	OnConnect func(context.Context, network.Conn) context.Context
 
 	// ConnState, if not nil, is called at each step of a connection's life, with
 	// the state that it is in from now on: first StateNew, last StateClosed. It is
-	// called in the goroutine that makes the step, which waits for it. It must
-	// not use the connection but for its addresses.
+	// not told that a parked connection is idle again, which as a rule is active next.
+	// It is told StateParked just before the step, which may still fail: then the
+	// connection is closed, or idle as before. It is called in the goroutine that
+	// makes the step, which waits for it. It must not use the connection but for its
+	// addresses.
 	ConnState func(network.Conn, ConnState)
 
 	// OnHandshakeError, if not nil, is called when a TLS handshake failed, before
-	// the connection is closed. A client that spoke plain text is a
+	// the connection is closed, with the conn that was accepted and the error of
+	// [tlsconn.Conn.Handshake]. A client that spoke plain text is a
 	// tls.RecordHeaderError, whose Conn can still be written to [L4].
 	OnHandshakeError func(net.Conn, error)
 
@@ -200,10 +215,15 @@ func (t *Transporter) Listener() net.Listener {
 // Shutdown may still be waiting for connections: wait for Shutdown, not for this.
 //
 // onData is called with a *Conn or a *TLSConn and the connection's context
-// whenever bytes are there to be read [S2]. When it returns nil and has not closed
-// the connection, it is called again when more has come; an error closes the
-// connection, and so does a panic [S10], which Stats counts. In ten seconds one panic is
-// logged, with its stack and the number of those that were not since the one before.
+// whenever bytes are there to be read [S2], in one goroutine at a time for each
+// connection. When it returns nil and has not closed the connection, it is called
+// again: at once if it took some bytes and left others, else when more have come. Until
+// then the connection is idle: IdleTimeout holds, and Shutdown closes it, with what
+// was left of a message; so a handler that has begun one waits for the rest in Peek.
+//
+// An error of onData closes the connection, and so does a panic [S10], which Stats
+// counts. At most one panic in ten seconds is logged, with its stack and the number of
+// those that were left out since.
 func (t *Transporter) ListenAndServe(onData network.OnData) error {
 	if t.stopping.Load() {
 		return nil // Shutdown may come first [S5]
@@ -216,7 +236,8 @@ func (t *Transporter) ListenAndServe(onData network.OnData) error {
 }
 
 // Serve is ListenAndServe on a listener that is there already, of any kind. It
-// closes ln before it returns.
+// closes ln before it returns. A second Serve is an error; after Close or Shutdown
+// it returns nil.
 func (t *Transporter) Serve(ln net.Listener, onData network.OnData) error {
 	once := &onceListener{Listener: ln}
 	defer once.Close()

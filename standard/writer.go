@@ -25,10 +25,10 @@ func (c *Conn) dropPending() {
 }
 
 // Malloc reserves the next n bytes of the output and returns them to be filled
-// until Flush; more than one may be outstanding [A6]. The capacity is n, the
-// contents are arbitrary. Malloc(0) is empty; n < 0 is [ErrNegativeCount], more
-// than [MaxMalloc] is [ErrTooLarge]. After a failed write or Close it returns
-// that error.
+// before the next Flush, FlushSoon, Write or ReadFrom; more than one may be
+// outstanding [A6]. The capacity is n, the contents are arbitrary. Malloc(0) is
+// empty; n < 0 is [ErrNegativeCount], more than [MaxMalloc] is [ErrTooLarge]. After a
+// failed write it returns the error of that, after Close net.ErrClosed.
 func (c *Conn) Malloc(n int) ([]byte, error) {
 	if n <= 0 || n > MaxMalloc || c.writeErr != nil || c.closed.Load() {
 		return nil, c.mallocError(n)
@@ -56,7 +56,8 @@ func (c *Conn) writable() error {
 
 // WriteBinary adds b to the output. From 4 KiB up b itself is sent, without a
 // copy: it must not change until Flush returns, and is not kept after that
-// [A10]. Smaller slices are copied. It never modifies b [A9].
+// [A10]. Smaller slices are copied. It never modifies b [A9]. It returns len(b), or
+// 0 and the error of a failed write, after Close net.ErrClosed.
 func (c *Conn) WriteBinary(b []byte) (int, error) {
 	if c.writeErr != nil || c.closed.Load() {
 		return 0, c.writable()
@@ -72,9 +73,9 @@ func (c *Conn) WriteBinary(b []byte) (int, error) {
 }
 
 // Flush sends what Malloc and WriteBinary added, in its order. With nothing
-// pending it makes no system call, and after Close returns nil [W4]. When it
-// fails, what was pending is given up and every later write returns the same
-// error: some of the bytes may have been sent, and none is sent twice [W8]. It
+// pending it makes no system call and returns nil, after Close too [W4]. When it
+// fails, what was pending is given up and every later write and Flush returns the
+// same error: some of the bytes may have been sent, and none is sent twice [W8]. It
 // takes along what [Conn.FlushSoon] held back.
 func (c *Conn) Flush() error {
 	if h := c.held.Load(); h != nil {
@@ -207,9 +208,10 @@ func (c *Conn) again(err error) error {
 }
 
 // Write flushes what is pending and then writes p [W12]. n counts the bytes of p
-// alone. Without TLS a timeout leaves the connection usable, unless bytes that were
-// pending have been cut; over TLS see [TLSConn]. Other errors stay. It is safe for any
-// number of goroutines that use no other writer's method. p is not kept [A12].
+// alone. Without TLS a timeout leaves the connection usable, and the caller may go on
+// at n, unless it came while what was pending was flushed; over TLS see [TLSConn].
+// Other errors stay. It is safe for any number of goroutines that use no other writer's
+// method. p is not kept [A12].
 func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()

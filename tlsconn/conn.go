@@ -47,8 +47,9 @@ type Conn struct {
 // Client returns a Conn that is the client's side of TLS over c. It does no I/O.
 //
 // config is read, never changed, and may be shared by any number of conns; it must not be
-// changed afterwards. It needs a ServerName (or InsecureSkipVerify): [ClientConfig] takes
-// it from the address that was dialled [D11].
+// changed afterwards. It needs a ServerName (or InsecureSkipVerify), without which the
+// handshake fails before it sends anything: [ClientConfig] takes it from the address that
+// was dialled [D11]. nil is an empty config.
 //
 // The Conn owns c from here on: Close closes it.
 func Client(c net.Conn, config *tls.Config) *Conn {
@@ -63,8 +64,10 @@ func Client(c net.Conn, config *tls.Config) *Conn {
 
 // Server returns a Conn that is the server's side of TLS over c. It does no I/O.
 //
-// config is read, never changed, and must hold or find a certificate. Share one config
-// between all conns of a listener, or sessions are never resumed; [ServerConfig] makes it.
+// config is read, never changed, and must hold or find a certificate; it must not be
+// changed afterwards. Share one config between all conns of a listener, or sessions are
+// never resumed; [ServerConfig] makes it. nil is an empty config, with which the handshake
+// fails.
 //
 // The Conn owns c from here on: Close closes it.
 func Server(c net.Conn, config *tls.Config) *Conn {
@@ -109,12 +112,12 @@ func (c *Conn) BytesReceived() int64 { return c.layer.got.Load() }
 // SetHandshakeTimeout bounds the whole handshake, both directions together, from its start
 // [L3]. It holds for Handshake and for the handshake that the first Read or Write runs; in
 // force is the earlier of it and the deadlines. A change applies to the handshake that is
-// running now. Zero or less: no bound of its own. The default is zero.
+// running now. Zero or less, and by default: no bound of its own.
 func (c *Conn) SetHandshakeTimeout(d time.Duration) { c.layer.setBudget(d) }
 
 // Handshake runs the handshake unless it has been run. It may be called any number of
-// times; once the handshake is done it costs an atomic load [L1]. A failure is permanent, a
-// timeout included.
+// times; once the handshake is done it costs an atomic load and returns nil, after Close
+// too [L1]. A failure is permanent, a timeout included.
 //
 // A timeout is a *net.OpError with Timeout() true that is os.ErrDeadlineExceeded by
 // errors.Is [L3]. A Close during the handshake makes it net.ErrClosed. Other errors come as
@@ -132,7 +135,7 @@ func (c *Conn) Handshake() error {
 }
 
 // HandshakeContext is like [Conn.Handshake]. When ctx ends before the handshake does, it
-// closes the conn and returns ctx.Err(). Later on ctx does not matter.
+// closes the conn beneath and returns ctx.Err(). Later on ctx does not matter.
 func (c *Conn) HandshakeContext(ctx context.Context) error {
 	if c.handshaken.Load() {
 		return nil
@@ -181,12 +184,13 @@ func (c *Conn) handshake(ctx context.Context) error {
 	return err
 }
 
-// Read reads decrypted bytes. It returns as soon as it has one record's.
+// Read reads decrypted bytes, after the handshake, which it runs if nobody has. It returns
+// as soon as it has one record's.
 //
 // io.EOF, bare, says that the peer ended the stream with close_notify; a stream that ends
 // without is io.ErrUnexpectedEOF, since anybody on the path may have cut it [L5] (RFC 8446,
-// section 6.1). A timeout loses nothing and the next Read may succeed. All other errors are
-// permanent. After Close it is net.ErrClosed.
+// section 6.1). A timeout loses nothing and the next Read may succeed, unless it ended the
+// handshake. All other errors are permanent. After Close it is net.ErrClosed.
 //
 // Read never touches p after it has returned, and an empty p only runs the handshake.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -224,7 +228,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.layer.setUser(t, tr
 // SetWriteDeadline sets the time at which Write ends, also one that is blocked now, be it in
 // the handshake. The zero time means never. A write that timed out may have sent half a
 // record, and nothing can follow that: every later write returns the same error. A Write
-// that begins after the deadline is refused and harms nothing [L6].
+// that begins after the deadline is refused and harms nothing [L6], once the handshake is
+// complete: before, it is the handshake that times out, for good.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.layer.setUser(t, false, true) }
 
 // Close sends close_notify and closes the conn beneath, whose error it returns. The second
@@ -256,8 +261,8 @@ func (c *Conn) Close() error {
 // on, writes fail. The conn beneath is left open in both directions. A second call returns
 // what the first did.
 //
-// It needs a complete handshake, waits for a Write in progress, and takes at most 5 seconds
-// of its own, whatever the write deadline.
+// Before the handshake is complete it is an error and sends nothing. It waits for a Write
+// in progress, and takes at most 5 seconds of its own, whatever the write deadline.
 func (c *Conn) CloseWrite() error {
 	if !c.enter() {
 		return c.layer.opError("close", net.ErrClosed)

@@ -30,7 +30,7 @@
 // # Limitations
 //
 // A write timeout is permanent [L6], since a record that has left in part cannot be taken
-// back. A read timeout is not.
+// back. So is any timeout of the handshake. A read timeout after it is not.
 //
 // What crypto/tls knows by the type of its conn is hidden: ClientHelloInfo.Conn and
 // RecordHeaderError.Conn are wrappers, with a method NetConn() net.Conn that returns the

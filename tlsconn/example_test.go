@@ -98,6 +98,7 @@ func ExampleReloader() {
 		}
 		go func() {
 			c := tlsconn.Server(nc, config)
+			c.SetHandshakeTimeout(5 * time.Second)
 			defer c.Close()
 			io.WriteString(c, "hello\n")
 		}()

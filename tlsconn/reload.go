@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// DefaultReloadInterval is how often a [Reloader] looks at its files at most.
+// DefaultReloadInterval is the default of Interval of a [Reloader].
 const DefaultReloadInterval = time.Second
 
 // racyAge is how old a file must be when it is read for its time stamp to prove, later on,
@@ -52,8 +52,8 @@ const racyAge = 3 * time.Second
 //
 // Keys that were set so are not replaced by crypto/tls: renew them every day.
 type Reloader struct {
-	// Interval is the least time between two looks at the files. Zero or less:
-	// [DefaultReloadInterval].
+	// Interval is the least time between two looks at the files, which are taken at the
+	// beginning of a handshake. Zero or less: [DefaultReloadInterval].
 	Interval time.Duration
 
 	// Logger is told of every new certificate, at level Info, and of every bad change,
@@ -71,7 +71,7 @@ type Reloader struct {
 	err  atomic.Pointer[error]
 }
 
-// NewReloader loads the PEM files once and fails if that does: certFile with the
+// NewReloader loads the PEM files once, and fails if they cannot be used: certFile with the
 // certificate and its chain, keyFile with the private key, as for [tls.LoadX509KeyPair].
 func NewReloader(certFile, keyFile string) (*Reloader, error) {
 	r := &Reloader{certFile: certFile, keyFile: keyFile, born: time.Now()}

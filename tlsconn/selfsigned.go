@@ -42,10 +42,11 @@ func SelfSigned(hosts ...string) (tls.Certificate, *x509.CertPool, error) {
 	return cert, pool, nil
 }
 
-// DevCA is a certificate authority for development and tests that lives in memory. Its
-// certificates are as [SelfSigned] makes them, and any number of them is trusted through
-// one pool, which is what mutual TLS needs. Its methods may be called concurrently. Never
-// use it in production: nothing can be revoked.
+// DevCA is a certificate authority for development and tests that lives in memory; make it
+// with [NewDevCA]. Its certificates, and its own, are valid for a week, as [SelfSigned]'s
+// are, and any number of them is trusted through one pool, which is what mutual TLS needs.
+// Its methods may be called concurrently. Never use it in production: nothing can be
+// revoked.
 type DevCA struct {
 	cert tls.Certificate
 }

@@ -15,11 +15,13 @@ var scratchPool = sync.Pool{New: func() any { return new([maxPlaintext]byte) }}
 //
 // On an error n counts the bytes whose records have left as a whole. Every error is
 // permanent, a timeout included: the peer cannot find its way in a stream with half a
-// record. Only a Write whose deadline had passed before it began has sent nothing, and may be
-// repeated [L6]. After Close, or when Close comes in between, it is net.ErrClosed.
+// record. Only a Write whose deadline had passed before it began, with the handshake
+// complete, has sent nothing and may be repeated [L6]. After Close, or when Close comes in
+// between, it is net.ErrClosed.
 //
-// With the record sizes that crypto/tls varies by default n counts whole 16 KiB pieces, and
-// records are smaller; [ServerConfig] and [ClientConfig] turn that off.
+// crypto/tls by default begins with smaller records and makes them larger as bytes flow. Then
+// n counts in steps of 16 KiB, whatever the records; [ServerConfig] and [ClientConfig] turn
+// that off.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.write(plaintext{head: p, left: int64(len(p))})
 	return int(n), err
@@ -31,8 +33,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 // rest of a large slice is not.
 //
 // Like net.Buffers.WriteTo it consumes v: what was sent is removed and its entries are set
-// to nil, also on an error, where n is as in [Conn.Write]. It does not change the bytes and
-// keeps none.
+// to nil, also on an error. n and the errors are those of [Conn.Write]. It does not change
+// the bytes and keeps none.
 func (c *Conn) WriteBuffers(v *net.Buffers) (n int64, err error) {
 	p := plaintext{tail: *v}
 	for _, b := range *v {

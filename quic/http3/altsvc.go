@@ -11,8 +11,9 @@ import (
 
 // AltSvc returns a middleware that tells the clients of HTTPS that the same is to be had
 // over HTTP/3 on the same port (RFC 7838). They may remember it for maxAge, of which
-// whole seconds count; 0 or less is a day. It says so on connections of [NewTransporter]
-// alone, and not on HTTP/3 itself; nor while the server shuts down:
+// whole seconds count; less than one second is a day. It says so on connections of
+// [NewTransporter] and [Transport] alone, and not on HTTP/3 itself; nor while the server
+// shuts down:
 //
 //	h.Use(http3.AltSvc(0))
 //

@@ -35,11 +35,13 @@ import (
 // It does so with every request, to https URLs alone and without a proxy: for a server
 // that may not speak HTTP/3, have a second client. Of the options it follows TLSConfig,
 // DialTimeout, ReadTimeout, MaxIdleConnDuration, MaxResponseBodySize, ResponseBodyStream,
-// Name, NoDefaultUserAgentHeader, KeepAlive and the ones about names and paths. nil is
-// their defaults.
+// Name, NoDefaultUserAgentHeader, DisableHeaderNamesNormalizing and
+// DisablePathNormalizing; a nil o is their defaults. ReadTimeout limits all of a request,
+// from the dial to the end of the answer's body. KeepAlive has no effect: there is one
+// connection to each host, on a UDP socket of its own, and it is kept.
 //
-// There is one connection to each host, and one UDP socket. Each configure is called with
-// the quic-go Transport of a new host, for what has no option.
+// Each configure is called with the quic-go Transport of a new host, for what has no
+// option.
 func NewClientFactory(o *config.ClientOptions, configure ...func(*http3.Transport)) suite.ClientFactory {
 	if o == nil {
 		o = config.NewClientOptions(nil)

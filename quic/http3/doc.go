@@ -37,8 +37,9 @@
 //
 // An answer that breaks off, by an error of its body stream, a panic that nothing has
 // recovered or a write timeout, resets its stream, so that the client does not take it for
-// whole. The connection and its other requests go on. Both kinds are logged, each once in ten
-// seconds at most, with the number of those that were left out.
+// whole. The connection and its other requests go on. Panics are logged, and other answers
+// that are cut off, each kind once in ten seconds at most, with the number of those that
+// were left out.
 //
 // Connection: close, and WithKeepAlive(false), end the connection when its requests are
 // answered. Shutdown tells clients to send no more (GOAWAY), waits for all requests whose
@@ -48,8 +49,8 @@
 // # Limitations
 //
 // A request has no connection of its own: a handler that hijacks it, upgrades it or
-// answers with 101 is answered for with 501, and a log line says why. So WebSocket is for
-// HTTP/1.1. So is CONNECT with a protocol (RFC 9220).
+// answers with 101 is refused: the client gets 501, and a log line says why. So WebSocket
+// is for HTTP/1.1; CONNECT with a protocol (RFC 9220) is answered with 501, too.
 //
 // Names of header fields come in lower case and are seen in the canonical form,
 // WithDisableHeaderNamesNormalizing or not.
@@ -57,8 +58,9 @@
 // A request without a body is one whose stream has ended. That is waited for, within
 // ReadTimeout, also for GET.
 //
-// There is no server push, no WebTransport and no 0-RTT, unless Config.EarlyData of
-// [github.com/hertznet/hertznet/quic.Transporter] is set; then what package quic says of it holds.
+// There is no server push and no WebTransport. There is 0-RTT only if Config.EarlyData of
+// [github.com/hertznet/hertznet/quic.Transporter] is set; then what package quic says of
+// it holds.
 //
 // HTTP/3 needs UDP to pass. The client does not fall back on HTTP/1.1, keeps a connection
 // for 30 seconds of silence at most, and waits no longer than that for an answer, unless
@@ -68,11 +70,12 @@
 //
 // # Security
 //
-// A client can cost what [github.com/hertznet/hertznet/quic.Config] allows: at first 100 requests at once on each
-// connection, each with a goroutine, a RequestContext and a body of MaxRequestBodySize,
-// within the windows of flow control for what no handler has read. The MaxConns of
-// [github.com/hertznet/hertznet/quic.Transporter] limits the connections. Request lines and fields are checked by
-// quic-go; in an answer, what would make it malformed is replaced by spaces or left out.
+// A client can cost what [github.com/hertznet/hertznet/quic.Config] allows: by default 100
+// requests at once on each connection, each with a goroutine, a RequestContext and a body
+// of MaxRequestBodySize, within the windows of flow control for what no handler has read.
+// The MaxConns of [github.com/hertznet/hertznet/quic.Transporter] limits the connections.
+// Request lines and fields are checked by quic-go; in an answer, what would make it
+// malformed is replaced by spaces or left out.
 //
 // Alt-Svc is believed by clients for as long as it says. A server that stops HTTP/3 makes
 // them try and fail first for that time.

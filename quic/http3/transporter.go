@@ -31,9 +31,10 @@ import (
 // It needs the protocol, see [NewServerFactory].
 func NewTransporter(o *config.Options) hertz.Transporter { return Transport()(o) }
 
-// Transport is NewTransporter with settings. Each configure is called with the two
-// transporters after the server's options have been applied to them. Network and Addr
-// are the second's, and TLSConfig is the options':
+// Transport is [NewTransporter] with settings. Each configure is called once, while the
+// server is made, with the two transporters that the server's options have been applied
+// to. For QUIC, too, Network, Addr and ListenConfig are the second's, and TLSConfig is
+// the options':
 //
 //	server.WithTransport(http3.Transport(func(q *quic.Transporter, tcp *standard.Transporter) {
 //		q.MaxConns = 10000
