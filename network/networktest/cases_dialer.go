@@ -446,6 +446,17 @@ func unchangedConfig(t *dialerCheck) {
 		got := <-names
 		t.expect(got == test.want, fmt.Sprintf("the server to be asked for the name %q", test.want), "%q", got)
 	}
+	if ln, err := net.Listen("tcp6", "[::1]:0"); err == nil {
+		ln.Close()
+		to := t.target("tcp6", "[::1]:0", t.echoTLS(kitServerConfig(t)))
+		config := kitClientConfig(t)
+		config.ServerName = ""
+		c := t.connected(ways[0], "tcp", to.addr, config)
+		t.step("DialConnection to %s with no ServerName, and Write of hello", to.addr)
+		_, err := c.Write([]byte("hello"))
+		t.noError(err)
+		t.equal(t.receive(c, 5), []byte("hello"))
+	}
 	elsewhere := t.target("tcp", "127.0.0.1:0", t.echoTLS(&tls.Config{Certificates: []tls.Certificate{certsOf(t).elsewhere}}))
 	config = kitClientConfig(t)
 	config.ServerName = ""

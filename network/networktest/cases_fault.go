@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hertznet/hertznet/network"
@@ -122,6 +124,7 @@ func (t *connCheck) dataWith(end error) {
 // F4: a read that fails at the k-th call, for every k. After a timeout the stream
 // goes on; any other error comes after the bytes before it, which stay.
 func everyReadFails(t *connCheck) {
+	t.lostPeer()
 	const size = 1111
 	data := pattern(12_000)
 	var chunks []Step
@@ -161,6 +164,23 @@ func everyReadFails(t *connCheck) {
 				got = append(got, rest...)
 				t.expect(bytes.Equal(got, data[:k*size]), fmt.Sprintf("the %d bytes before the error", k*size), "%s", describeBytes(got, data))
 			}
+		}
+	}
+}
+
+// lostPeer is a read that fails with ETIMEDOUT, by which TCP gives up a peer. It says
+// Timeout() true, and is no time limit's.
+func (t *connCheck) lostPeer() {
+	lost := &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}
+	data := pattern(10)
+	for _, take := range faultTakes[:4] {
+		c, _ := t.scripted(Step{Data: data[:5]}, Step{Err: lost}, Step{Data: data[5:]})
+		_, err := take.do(c, 5)
+		t.noError(err)
+		for range 2 {
+			t.step("%s of 1 byte, again and again, where the conn beneath fails once with %v", take.name, lost)
+			p, err := take.do(c, 1)
+			t.expect(len(p) == 0 && errors.Is(err, syscall.ETIMEDOUT) && !errors.Is(err, os.ErrDeadlineExceeded), "that error each time, since it is not the read timeout's", "%d bytes and %s", len(p), describeError(err))
 		}
 	}
 }

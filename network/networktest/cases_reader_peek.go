@@ -166,6 +166,7 @@ func shortPeek(t *connCheck) {
 				t.step("Peek(%d) of a stream that ends after %d bytes", n, size)
 				p, err := a.Peek(n)
 				t.expect(err == io.EOF && bytes.Equal(p, data), fmt.Sprintf("the %d bytes with a bare io.EOF", size), "%s with %s", describeBytes(p, data), describeError(err))
+				t.expect(cap(p) == size, fmt.Sprintf("a capacity of %d as well", size), "cap %d for len %d", cap(p), len(p))
 			}
 		}
 	}

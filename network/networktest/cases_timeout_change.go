@@ -128,6 +128,17 @@ func lastLimitWins(t *connCheck) {
 	t.feed(b, data)
 	t.mustSucceed(o)
 
+	for _, first := range reads[1:] {
+		a, b := t.pair()
+		t.step("%s to a time in the past, then SetReadTimeout(0), then Peek(10) with nothing sent", first.name)
+		t.noError(first.short(a))
+		t.noError(a.SetReadTimeout(0))
+		o := t.beginPeek(a)
+		t.mustStayBlocked(o, aWhile)
+		t.feed(b, data)
+		t.mustSucceed(o)
+	}
+
 	writes := []limitCall{
 		{"SetWriteTimeout", timeout(network.Conn.SetWriteTimeout, 5*ms), timeout(network.Conn.SetWriteTimeout, anHour)},
 		{"SetWriteDeadline", at(network.Conn.SetWriteDeadline, -ms), at(network.Conn.SetWriteDeadline, anHour)},
@@ -159,6 +170,15 @@ func lastLimitWins(t *connCheck) {
 				return err
 			}))
 		}
+	}
+	for _, first := range writes[1:] {
+		a, b := t.pair()
+		t.swallow(b)
+		t.step("%s to a time in the past, then SetWriteTimeout(0), then Write of 10 bytes", first.name)
+		t.noError(first.short(a))
+		t.noError(a.SetWriteTimeout(0))
+		_, err := a.Write(data)
+		t.noError(err)
 	}
 }
 

@@ -167,6 +167,23 @@ func flushToStalledPeer(t *connCheck) {
 			t.notApplicable("%s", neverFull)
 		}
 	}
+	if !t.canWrap() {
+		return
+	}
+	// A peer that reads slowly is no reason to begin again with the timeout.
+	const limit, rate = 5 * aWhile, 1 << 20
+	for _, pieces := range []int{1, 3, 300} {
+		x, y := tcpPair(t.check)
+		t.swallow(y)
+		a := t.wrap(FaultSlow(x, 0, rate))
+		t.writeTimeout(a, limit)
+		p := pattern(rate / pieces)
+		for range pieces {
+			t.writeBinary(a, p)
+		}
+		t.step("Flush of %d x %d bytes to a conn beneath that takes %d bytes a second, under a write timeout of %v", pieces, len(p), rate, limit)
+		t.mustTimeOut(t.begin(a.Flush))
+	}
 }
 
 // T11. A deadline that passes by itself is given several attempts, since timers may

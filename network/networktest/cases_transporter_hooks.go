@@ -58,6 +58,9 @@ func slowHooks(t *transporterCheck) {
 	t.ask(s, t.dialTLS(s), 'm')
 }
 
+// hookKey is that of a value in the context which tells where it came by.
+type hookKey struct{}
+
 func orderOfHooks(t *transporterCheck) {
 	server, config := kitServerConfig(t), kitClientConfig(t)
 	for _, secure := range []*tls.Config{nil, server} {
@@ -79,14 +82,20 @@ func orderOfHooks(t *transporterCheck) {
 			OnAccept: func(net.Conn) context.Context {
 				note("OnAccept")
 				accepting.here(t)
-				return context.Background()
+				return context.WithValue(context.Background(), hookKey{}, "OnAccept")
 			},
 			OnConnect: func(ctx context.Context, _ network.Conn) context.Context {
 				note("OnConnect")
-				return ctx
+				if ctx.Value(hookKey{}) == nil {
+					t.fail("OnConnect to get the context that OnAccept returned, or one made from it", "another one")
+				}
+				return context.WithValue(ctx, hookKey{}, "OnConnect")
 			},
 		}, t.onData(func(ctx context.Context, c network.Conn) error {
 			note("OnData")
+			if ctx.Value(hookKey{}) != "OnConnect" {
+				t.fail("OnData to get the context that OnConnect returned, or one made from it", "another one")
+			}
 			return answerOnce(ctx, c)
 		}))
 		if s == nil {

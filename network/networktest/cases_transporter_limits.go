@@ -165,6 +165,21 @@ func silentConnections(t *transporterCheck) {
 		}
 		t.expect(best <= timeout+time.Second, fmt.Sprintf("one of 3 connections to be closed about %v after it began", timeout), "%v", best)
 	}
+
+	s := t.optionalServe(TransporterOptions{TLS: server, ReadTimeout: timeout}, t.onData(answerAll))
+	if s == nil {
+		return
+	}
+	for i := range attempts {
+		t.step("with a read timeout of %v, make a TLS handshake and say nothing after it", timeout)
+		c := t.dialTLS(s)
+		if err := c.Handshake(); err != nil { // a busy machine, which takes its time
+			t.expect(i < attempts-1, "the handshake to be made", "%s%s", describeError(err), s.state())
+			continue
+		}
+		t.ends(c, fmt.Sprintf("the connection to be closed after %v", timeout))
+		break
+	}
 }
 
 // Whether a connection too many waits or is closed is the implementation's choice.
@@ -258,6 +273,18 @@ func connectionLimit(t *transporterCheck) {
 	n := most.Load()
 	t.expect(n <= limit, fmt.Sprintf("at most %d handlers at a time", limit), "%d", n)
 
+	if s = t.optionalServe(TransporterOptions{TLS: kitServerConfig(t), MaxConns: limit}, t.onData(answerOnce)); s != nil {
+		for range 2 * limit {
+			t.step("with a limit of %d connections, connect %d times to a server with TLS and send GET / HTTP/1.1 in plain text", limit, 2*limit)
+			c := t.dial(s)
+			_, _ = c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+			t.ends(c, "the connection to be closed")
+			c.Close()
+		}
+		t.step("with a limit of %d connections, send a message over TLS after %d handshakes that failed", limit, 2*limit)
+		t.ask(s, t.dialTLS(s), 'm')
+	}
+
 	const failures = 2 * limit
 	ln := &kitListener{Listener: t.listenTCP(), fail: func(nth int) error {
 		if nth <= failures {
@@ -339,6 +366,55 @@ func writeTimeoutFreesHandler(t *transporterCheck) {
 // than what its window takes at once: one that is not waited for is lost. How long
 // an implementation waits is its own choice, so the peer has three attempts to be
 // quick. What tells the peer that the answer is whole is the half-close.
+// earlyAnswerTLS is the same over TLS, as far as the answer goes: what is beneath
+// close_notify is a socket with unread bytes as well.
+func (t *transporterCheck) earlyAnswerTLS() {
+	text := pattern(1 << 20)
+	s := t.optionalServe(TransporterOptions{TLS: kitServerConfig(t)}, t.onData(func(_ context.Context, c network.Conn) error {
+		if _, err := receiveMessage(c); err != nil {
+			return err
+		}
+		if _, err := c.WriteBinary(text); err != nil {
+			return err
+		}
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		return errHandler
+	}))
+	if s == nil {
+		return
+	}
+	var got []byte
+	var err error
+	for range 3 {
+		t.step("over TLS, send a message and more without end; OnData reads the message, Flushes an answer of %d bytes, and returns an error", len(text))
+		raw := t.dial(s).(*net.TCPConn)
+		_ = raw.SetReadBuffer(64 << 10)
+		c := tls.Client(raw, kitClientConfig(t))
+		t.send(c, 'm')
+		more := t.spawn(func() {
+			for p := make([]byte, 32<<10); ; {
+				if _, err := c.Write(p); err != nil {
+					return
+				}
+			}
+		})
+		got, err = nil, nil
+		for p := make([]byte, 32<<10); err == nil && len(got) < len(text); time.Sleep(time.Millisecond) {
+			var n int
+			n, err = io.ReadFull(c, p) // however long the records are
+			got = append(got, p[:n]...)
+		}
+		raw.Close()
+		t.wait(more)
+		if bytes.Equal(got, text) {
+			return
+		}
+	}
+	t.expect(false, fmt.Sprintf("the %d bytes of the answer, at best of 3 times", len(text)), "%s, and then %s", describeBytes(got, text), describeError(err))
+}
+
 func earlyAnswer(t *transporterCheck) {
 	serving := func(text []byte, more <-chan struct{}) *served {
 		return t.serve(TransporterOptions{}, t.onData(func(_ context.Context, c network.Conn) error {
@@ -435,6 +511,8 @@ func earlyAnswer(t *transporterCheck) {
 			break
 		}
 	}
+
+	t.earlyAnswerTLS()
 
 	t.step("Shutdown, with a connection whose handler has given it up, and whose peer neither reads nor sends nor closes")
 	down, late := t.shutdown(toQuiet)

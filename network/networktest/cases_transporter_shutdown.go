@@ -215,6 +215,17 @@ func shutdownExpires(t *transporterCheck) {
 }
 
 func shutdownByMany(t *transporterCheck) {
+	ln := t.listenTCP()
+	early := &served{Transporter: t.make(TransporterOptions{Listener: ln}), addr: ln.Addr()}
+	for range 2 {
+		t.step("Shutdown before ListenAndServe")
+		down, _ := t.shutdown(early)
+		t.within(down, "Shutdown to return, since there is nothing to wait for")
+	}
+	t.step("ListenAndServe after Shutdown")
+	early = t.start(early.Transporter, ln.Addr(), t.onData(answerOnce))
+	t.within(early.done, "ListenAndServe to return")
+
 	busy := newHold()
 	s := t.serve(TransporterOptions{}, t.onData(func(_ context.Context, c network.Conn) error {
 		defer c.Close()

@@ -264,7 +264,7 @@ func nothingBeforeFlush(t *connCheck) {
 	}
 	c, s := t.scripted()
 	total = 0
-	for _, n := range []int{1, 100, 5000, 70_000, len(p)} {
+	for _, n := range []int{1, 0, 100, 5000, 70_000, len(p)} {
 		for _, write := range []func(network.Conn, []byte){malloc, t.writeBinary} {
 			add(write, c, n)
 			_, writes := s.calls()
@@ -456,7 +456,21 @@ func writeFlushesFirst(t *connCheck) {
 		t.expect(err == nil && m == n, fmt.Sprintf("%d and no error", n), "%d and %s", m, describeError(err))
 	}
 	o.end()
+	for _, p := range [][]byte{nil, {}} {
+		a, b = t.pair()
+		pending := pattern(10)
+		got := t.begin(func() error {
+			_, err := io.ReadFull(readerOf(b), make([]byte, len(pending)))
+			return err
+		})
+		t.malloc(a, pending)
+		t.step("Malloc of 10 bytes, then Write of no bytes")
+		n, err := a.Write(p)
+		t.expect(err == nil && n == 0, "0 and no error", "%d and %s", n, describeError(err))
+		t.expect(got.within(endLimit), "the 10 bytes to be sent", "none at the peer after %v", endLimit)
+	}
 	t.writeOutOfTime()
+	t.pendingOutOfTime()
 	if !t.canWrap() {
 		return
 	}
@@ -520,6 +534,50 @@ func (t *connCheck) writeOutOfTime() {
 	a.Close()
 	t.wait(reading)
 	t.equal(got, all)
+}
+
+// pendingOutOfTime has a Write run out of time while it sends what is pending. The
+// caller may take its n, which is 0, for leave to go on.
+func (t *connCheck) pendingOutOfTime() {
+	const first, pending = 10_000, 16 << 20
+	a, b := t.pair()
+	all := pattern(pending + 10)
+	var got []byte
+	goOn := make(chan struct{})
+	reading := t.spawn(func() {
+		got = t.receive(b, first)
+		select {
+		case <-goOn:
+		case <-t.ctx.Done():
+			return
+		}
+		rest, _ := io.ReadAll(readerOf(b))
+		got = append(got, rest...)
+	})
+	if a.SetWriteTimeout(30*time.Millisecond) != nil {
+		return
+	}
+	t.writeBinary(a, all[:pending])
+	n := 0
+	var err error
+	t.step("WriteBinary of 16 MiB, then Write of 10 bytes to a peer that reads %d, with a write timeout of 30ms", first)
+	write := t.spawn(func() { n, err = a.Write(all[pending:]) })
+	select {
+	case <-write.done:
+	case <-time.After(3 * time.Second):
+		return // timeouts are the business of group T
+	}
+	if !looksLikeTimeout(err) {
+		return
+	}
+	t.expect(n == 0, "a count of 0", "%d", n)
+	close(goOn)
+	t.noError(a.SetWriteTimeout(0))
+	t.step("Write of 10 bytes again, after one that ran out of time in the 16 MiB that were pending")
+	_, err = a.Write(all[pending:])
+	a.Close()
+	t.wait(reading)
+	t.expect(bytes.HasPrefix(all, got), "a prefix of the output at the peer, whether that Write fails or not", "%s, after a Write with %s", describeBytes(got, all), describeError(err))
 }
 
 func slowReader(t *connCheck) {

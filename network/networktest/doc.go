@@ -11,6 +11,10 @@
 //		})
 //	}
 //
+// An implementation with TLS needs TestConn twice: with Wrap for what is plain, and
+// with a Pair over TLS, for which Behavior.PermanentWriteTimeout is declared.
+// TestTLS judges what TLS adds.
+//
 // [TestConn], [TestTLS], [TestDialer], [TestTransporter] and [TestStreamConn] run a
 // subtest for each clause that speaks of their subject, named by its id, so that
 //
@@ -27,11 +31,11 @@
 // # What does not apply
 //
 // A factory that may be nil and is, or one that calls tb.Skip, makes the cases that
-// need it "not applicable": they are skipped by name and say why. Without
-// Dialer.New, Transporter.New, StreamConn.Pair, or both factories of a Conn, there is
-// nothing to judge, and the kit panics. An implementation that cannot
-// be put over a net.Conn of the kit, for instance, is not judged by the faults of
-// group F.
+// need it "not applicable": they are skipped by name, and go test -v prints why. An
+// implementation that cannot be put over a net.Conn of the kit, for instance, is not
+// judged by the faults of group F. So is what is optional, ReadFrom [W13], where an
+// implementation has none. Without Dialer.New, Transporter.New, StreamConn.Pair, or
+// both factories of a Conn, there is nothing to judge, and the kit panics.
 //
 // Where the contract leaves an implementation a choice, it declares what it chose,
 // in [Behavior] and its like. A declared difference is checked: the case then

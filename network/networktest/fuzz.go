@@ -20,6 +20,9 @@ import (
 // they belong to; that includes an implementation that reads ahead by itself, which
 // fails for its Len.
 //
+// Run it with -fuzzminimizetime 10x. Goroutines make the coverage of an input vary, and
+// go test would otherwise spend up to a minute on making each a shorter one.
+//
 // The input is a uint32 (twice bits: the end comes with the last bytes, the end is
 // another error than io.EOF; the rest: the stream's length), the operations, and
 // the sizes in which the stream arrives.

@@ -304,6 +304,7 @@ func (m *readerModel) peek(n int, buffered bool) {
 			}
 			m.t.expect(!buffered, "success", "%s", describeError(err))
 			m.t.expect(len(b) == want && (want > 0 || err == io.EOF || b == nil), fmt.Sprintf("%d bytes with %v", want, err), "%d bytes", len(b))
+			m.t.expect(want == 0 || cap(b) == want, "a capacity as the length", "cap %d for len %d", cap(b), want)
 		}
 	}
 	// To check all of them again and again would take too long.

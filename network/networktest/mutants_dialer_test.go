@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -270,6 +271,16 @@ var dialerMutants = []dialerMutant{
 		conn: func(network, address string, timeout time.Duration, config *tls.Config) (network.Conn, error) {
 			if config != nil && config.ServerName == "" {
 				return nil, errors.New("tls: either ServerName or InsecureSkipVerify must be specified in the tls.Config")
+			}
+			return referenceDialer{}.DialConnection(network, address, timeout, config)
+		},
+	},
+	{
+		id: "D11", what: "the ServerName is what comes before the address's first colon",
+		conn: func(network, address string, timeout time.Duration, config *tls.Config) (network.Conn, error) {
+			if config != nil && config.ServerName == "" {
+				config = config.Clone()
+				config.ServerName, _, _ = strings.Cut(address, ":")
 			}
 			return referenceDialer{}.DialConnection(network, address, timeout, config)
 		},

@@ -1,9 +1,11 @@
 package networktest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
+	"syscall"
 
 	"github.com/hertznet/hertznet/network"
 )
@@ -64,6 +66,18 @@ var faultMutants = []mutant{
 				n, err := nc.Read(p)
 				if calls++; calls == 7 && n == 0 && err != nil && err != io.EOF && !isTimeout(err) {
 					return nc.Read(p)
+				}
+				return n, err
+			}
+		}),
+	},
+	{
+		id: "F4", what: "ETIMEDOUT is taken for the read timeout, since it says Timeout()",
+		wrap: reads(func(nc net.Conn) func(p []byte) (int, error) {
+			return func(p []byte) (int, error) {
+				n, err := nc.Read(p)
+				if errors.Is(err, syscall.ETIMEDOUT) {
+					err = os.ErrDeadlineExceeded
 				}
 				return n, err
 			}

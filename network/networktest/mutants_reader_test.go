@@ -138,6 +138,18 @@ var readerMutants = []mutant{
 		}),
 	},
 	{
+		id: "R6", what: "a short Peek has room behind it",
+		wrap: altering(func(c network.Conn, m *altered) {
+			m.peek = func(n int) ([]byte, error) {
+				p, err := c.Peek(n)
+				if err == io.EOF {
+					p = append(make([]byte, 0, len(p)+16), p...)
+				}
+				return p, err
+			}
+		}),
+	},
+	{
 		id: "R6", what: "a short Peek keeps the bytes to itself",
 		wrap: altering(func(c network.Conn, m *altered) {
 			m.peek = func(n int) ([]byte, error) {

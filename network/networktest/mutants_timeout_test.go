@@ -1,6 +1,7 @@
 package networktest
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"net"
@@ -52,6 +53,10 @@ var timeoutMutants = []mutant{
 		wrap: func(nc net.Conn) network.Conn { return &writeTimeoutIsDeadline{asReference(nc)} },
 	},
 	{
+		id: "T4", what: "a large Read goes straight to the conn beneath, under the deadline of the call before",
+		wrap: func(nc net.Conn) network.Conn { return &straightRead{asReference(nc)} },
+	},
+	{
 		id: "T5", what: "a negative timeout has passed",
 		wrap: func(nc net.Conn) network.Conn { return &negativePasses{asReference(nc)} },
 	},
@@ -76,12 +81,20 @@ var timeoutMutants = []mutant{
 		wrap: func(nc net.Conn) network.Conn { return &earlierCounts{reference: asReference(nc)} },
 	},
 	{
+		id: "T8", what: "a timeout of zero lifts timeouts and no deadline",
+		wrap: func(nc net.Conn) network.Conn { return &zeroLiftsTimeouts{asReference(nc)} },
+	},
+	{
 		id: "T9", what: "both directions have one timeout",
 		wrap: func(nc net.Conn) network.Conn { return &oneTimeout{asReference(nc)} },
 	},
 	{
 		id: "T10", what: "Flush has no timeout",
 		wrap: func(nc net.Conn) network.Conn { return &flushUnlimited{asReference(nc)} },
+	},
+	{
+		id: "T10", what: "each 16 KiB of a Flush have the whole timeout",
+		wrap: func(nc net.Conn) network.Conn { return &flushInPieces{asReference(nc)} },
 	},
 	{
 		id: "T11", what: "a small write is tried before its deadline is looked at",
@@ -329,6 +342,42 @@ func (c *zeroIgnored) SetWriteTimeout(d time.Duration) error {
 		return nil
 	}
 	return c.reference.SetWriteTimeout(d)
+}
+
+type zeroLiftsTimeouts struct{ *reference }
+
+func (c *zeroLiftsTimeouts) SetReadTimeout(d time.Duration) error {
+	if d <= 0 && c.rd.timeout == 0 && !c.closed.Load() {
+		return nil
+	}
+	return c.reference.SetReadTimeout(d)
+}
+
+type straightRead struct{ *reference }
+
+func (c *straightRead) Read(p []byte) (int, error) {
+	if len(p) < referenceBlock || c.Len() > 0 {
+		return c.reference.Read(p)
+	}
+	n, err := c.nc.Read(p)
+	if err != nil {
+		err = c.fail("read", err)
+	}
+	return n, err
+}
+
+type flushInPieces struct{ *reference }
+
+func (c *flushInPieces) Flush() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	all := bytes.Join(c.pending, nil)
+	for c.pending = nil; len(all) > 0 && c.writeErr == nil; {
+		var n int
+		n, c.writeErr = c.write(all[:min(16<<10, len(all))])
+		all = all[n:]
+	}
+	return c.writeErr
 }
 
 type deadlineFirst struct {

@@ -227,6 +227,17 @@ var transporterMutants = []transporterMutant{
 		},
 	},
 	{
+		id: "S8", what: "a Shutdown that comes before serving is forgotten",
+		make: func(o TransporterOptions) network.Transporter {
+			return shutdownOf(o, func(t *transporterReference, ctx context.Context) error {
+				if t.Listener() == nil {
+					return nil
+				}
+				return t.Shutdown(ctx)
+			})
+		},
+	},
+	{
 		id: "S9", what: "each Close closes the listener",
 		make: func(o TransporterOptions) network.Transporter {
 			return closeOf(o, func(t *transporterReference) error {
@@ -367,6 +378,17 @@ var transporterMutants = []transporterMutant{
 		},
 	},
 	{
+		id: "S12", what: "OnConnect gets a context of its own, not OnAccept's",
+		make: func(o TransporterOptions) network.Transporter {
+			if onConnect := o.OnConnect; onConnect != nil {
+				o.OnConnect = func(_ context.Context, c network.Conn) context.Context {
+					return onConnect(context.Background(), c)
+				}
+			}
+			return newTransporterReference(o)
+		},
+	},
+	{
 		id: "S13", what: "a context is made from the one that OnAccept returned",
 		make: func(o TransporterOptions) network.Transporter {
 			if onAccept := o.OnAccept; onAccept != nil {
@@ -494,6 +516,18 @@ var transporterMutants = []transporterMutant{
 		},
 	},
 	{
+		id: "S18", what: "over TLS the read timeout is over with the handshake",
+		make: func(o TransporterOptions) network.Transporter {
+			if o.TLS != nil && o.OnConnect == nil {
+				o.OnConnect = func(ctx context.Context, c network.Conn) context.Context {
+					_ = c.SetReadTimeout(0)
+					return ctx
+				}
+			}
+			return newTransporterReference(o)
+		},
+	},
+	{
 		id: "S19", what: "there is no limit",
 		make: func(o TransporterOptions) network.Transporter {
 			o.MaxConns = 0
@@ -535,6 +569,34 @@ var transporterMutants = []transporterMutant{
 				}
 				return c, err
 			})
+			return t
+		},
+	},
+	{
+		id: "S19", what: "a handshake that fails keeps its connection's place",
+		make: func(o TransporterOptions) network.Transporter {
+			if o.TLS == nil || o.MaxConns == 0 {
+				return newTransporterReference(o)
+			}
+			places := make(chan struct{}, o.MaxConns)
+			o.MaxConns = 0
+			var t *mutantTransporter
+			ended := make(chan struct{})
+			t = acceptOf(o, func(ln net.Listener) (net.Conn, error) {
+				select {
+				case places <- struct{}{}:
+					return ln.Accept()
+				case <-ended:
+					return nil, net.ErrClosed
+				}
+			})
+			context.AfterFunc(t.ended, func() { close(ended) })
+			t.serve = func(r *transporterReference, onData network.OnData) error {
+				return r.ListenAndServe(func(ctx context.Context, c any) error {
+					defer func() { <-places }()
+					return onData(ctx, c)
+				})
+			}
 			return t
 		},
 	},
@@ -582,6 +644,18 @@ var transporterMutants = []transporterMutant{
 				err := onData(ctx, c)
 				if err == errHandler {
 					<-t.stopped
+				}
+				return err
+			})
+		},
+	},
+	{
+		id: "S22", what: "a connection over TLS is closed as soon as the handler gives it up",
+		make: func(o TransporterOptions) network.Transporter {
+			return onDataOf(o, func(_ *transporterReference, ctx context.Context, c network.Conn, onData network.OnData) error {
+				err := onData(ctx, c)
+				if _, ok := c.(network.ConnTLSer); ok && err != nil {
+					c.Close()
 				}
 				return err
 			})

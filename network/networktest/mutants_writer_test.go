@@ -48,6 +48,17 @@ var writerMutants = slices.Concat([]mutant{
 		}),
 	},
 	{
+		id: "W2", what: "Malloc of nothing sends what is pending",
+		wrap: writes(func(c *otherWriter, r *reference) {
+			c.malloc = func(n int) ([]byte, error) {
+				if n == 0 && len(r.pending) > 0 {
+					_ = r.Flush()
+				}
+				return r.Malloc(n)
+			}
+		}),
+	},
+	{
 		id: "W3", what: "what is small goes to the block before that of a large Malloc",
 		also: []string{"Z2", "Z4", "Z5"}, // the models are of all of this
 		wrap: writes(func(c *otherWriter, r *reference) {
@@ -259,6 +270,34 @@ var writerMutants = slices.Concat([]mutant{
 				n, err := r.Write(p)
 				if err != nil {
 					n = 0
+				}
+				return n, err
+			}
+		}),
+	},
+	{
+		id: "W12", what: "a Write of nothing leaves what is pending where it is",
+		wrap: writes(func(c *otherWriter, r *reference) {
+			c.write = func(p []byte) (int, error) {
+				if len(p) == 0 && !r.closed.Load() {
+					return 0, nil
+				}
+				return r.Write(p)
+			}
+		}),
+	},
+	{
+		id: "W12", what: "a Write that runs out of time in what is pending forgets the rest of it",
+		wrap: writes(func(c *otherWriter, r *reference) {
+			c.write = func(p []byte) (int, error) {
+				r.writeMu.Lock()
+				before := r.writeErr
+				r.writeMu.Unlock()
+				n, err := r.Write(p)
+				r.writeMu.Lock()
+				defer r.writeMu.Unlock()
+				if before == nil && isTimeout(r.writeErr) {
+					r.writeErr = nil
 				}
 				return n, err
 			}

@@ -19,7 +19,10 @@ import (
 // one; and one does as Hertz's HTTP server does: it stays in OnData, calls
 // SetReadTimeout with the idle timeout, and waits for the next message in Peek. If
 // the connection has a method SetIdle(bool) bool, that handler calls SetIdle(true)
-// before the wait and SetIdle(false) after it.
+// before the wait and SetIdle(false) after it. It ends if SetIdle(false) is false,
+// which says that Shutdown or Close was faster. What SetIdle(true) returns is not
+// looked at: when Shutdown has begun by then, the transporter closes the connection
+// itself [S6]. Without the method a transporter has to find out in another way.
 //
 // A handler that panics is part of it [S10]: an implementation that does not
 // recover takes the process down.
@@ -50,7 +53,8 @@ type TransporterOptions struct {
 	IdleTimeout  time.Duration // between OnData's returning and the next byte
 
 	// OnAccept runs for each connection before TLS, OnConnect after the handshake.
-	// The context they return is OnData's; it may be nil.
+	// OnConnect gets the context that OnAccept returned, or one made from it, and OnData
+	// in the same way that of OnConnect. A nil one changes nothing [S13].
 	OnAccept  func(net.Conn) context.Context
 	OnConnect func(context.Context, network.Conn) context.Context
 
