@@ -2,6 +2,7 @@ package standard
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -31,9 +32,14 @@ const (
 	StateClosed                       // by either side, for whatever reason
 )
 
+var stateNames = [...]string{"new", "handshaking", "active", "idle", "parked", "hijacked", "closed"}
+
 // String returns the state's name in lower case, such as "idle".
 func (s ConnState) String() string {
-	return [...]string{"new", "handshaking", "active", "idle", "parked", "hijacked", "closed"}[s]
+	if s < 0 || int(s) >= len(stateNames) {
+		return fmt.Sprintf("ConnState(%d)", int32(s))
+	}
+	return stateNames[s]
 }
 
 // accepted is what a Transporter knows of one of its connections.

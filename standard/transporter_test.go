@@ -550,7 +550,7 @@ func TestOnDataEndsTheConnection(t *testing.T) {
 
 // The states have names, for a debugger.
 func TestConnStateString(t *testing.T) {
-	if got := fmt.Sprint(StateNew, StateHandshaking, StateActive, StateIdle, StateClosed); got != "new handshaking active idle closed" {
+	if got := fmt.Sprint(StateNew, StateHandshaking, StateActive, StateIdle, StateClosed, ConnState(-1), ConnState(7)); got != "new handshaking active idle closed ConnState(-1) ConnState(7)" {
 		t.Errorf("got %q", got)
 	}
 }
