@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/hertz/pkg/common/config"
 	"github.com/cloudwego/hertz/pkg/network"
 	"github.com/hertznet/hertznet"
+	"github.com/hertznet/hertznet/standard"
 )
 
 // stillRuns fails if the handler, which waits for the client's bytes, has ended:
@@ -140,5 +141,34 @@ func TestSenseClientDisconnectionAgainstASetter(t *testing.T) {
 	}, server.WithSenseClientDisconnection(true))
 	for range 3 {
 		s.raw(t).get("/")
+	}
+}
+
+// S6: a connection is idle after an answer whose handler has flushed a part of it and lifted
+// the read timeout.
+func TestS6_IdleAfterAHandlerLiftedTheReadTimeout(t *testing.T) {
+	for name, after := range map[string]time.Duration{"never parked": -1, "parked": 50 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			s := runWith(t, tcpMode, func(t *standard.Transporter) { t.ParkAfter = after }, func(h *server.Hertz) {
+				h.GET("/", func(_ context.Context, ctx *app.RequestContext) {
+					_, _ = ctx.GetWriter().WriteBinary([]byte("HTTP/1.1 103 Early Hints\r\n\r\n"))
+					_ = ctx.GetWriter().Flush()
+					_ = ctx.GetConn().SetReadTimeout(0)
+					ctx.String(200, "ok")
+				})
+			}, server.WithExitWaitTime(guard), server.WithReadTimeout(guard))
+			c := s.raw(t)
+			c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			c.expect("HTTP/1.1 103 Early Hints\r\n\r\n")
+			c.answer("GET")
+			eventually(t, "the connection is idle or parked", func() bool {
+				n := s.transport.Stats()
+				return n.Idle+n.Parked == 1
+			})
+			ended := s.shutdown(t)
+			if err := receive(t, "Shutdown returns", ended); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -190,4 +191,50 @@ func TestEarlyAnswerBeforeTheBody(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Settings near the end of what there is are as good as none.
+func TestHugeTimeouts(t *testing.T) {
+	eachMode(t, []mode{tcpMode, tlsMode}, func(t *testing.T, m mode) {
+		s := runWith(t, m, func(t *standard.Transporter) {
+			t.ParkAfter = 10 * time.Millisecond
+			t.HandshakeTimeout, t.FlushDelay, t.MinReadGrace = math.MaxInt64, math.MaxInt64, math.MaxInt64
+			t.MinReadRate, t.MaxConns, t.MaxConnsPerIP, t.MaxReadBuffer = math.MaxInt, math.MaxInt, math.MaxInt, math.MaxInt
+		}, func(h *server.Hertz) { h.GET("/", text("ok")) },
+			server.WithReadTimeout(math.MaxInt64), server.WithWriteTimeout(math.MaxInt64), server.WithIdleTimeout(math.MaxInt64))
+		c := s.raw(t)
+		for range 5 {
+			if got := c.get("/"); got != "ok" {
+				t.Fatal(got)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
+// C2: a handler's goroutine may close the connection while the server refuses a request. It is
+// a test of the race detector.
+func TestCloseBesideARefusal(t *testing.T) {
+	begin := make(chan chan struct{}, 1)
+	s := run(t, tcpMode, func(h *server.Hertz) {
+		h.GET("/", func(_ context.Context, ctx *app.RequestContext) {
+			c, ch := ctx.GetConn(), make(chan struct{})
+			begin <- ch
+			go func() {
+				<-ch
+				_ = c.Close()
+			}()
+			ctx.String(200, "ok")
+		})
+	}, server.WithReadTimeout(guard))
+	for i := range 300 {
+		c := s.raw(t)
+		c.get("/")
+		ch := <-begin
+		c.send("no request\r\n\r\n")
+		time.Sleep(time.Duration(i) * time.Microsecond)
+		close(ch)
+		_, _ = c.Read(make([]byte, 1000))
+		c.Close()
+	}
 }

@@ -3,12 +3,14 @@ package hertznet_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
 	"github.com/cloudwego/hertz/pkg/app/server"
+	"github.com/cloudwego/hertz/pkg/common/adaptor"
 
 	"github.com/hertznet/hertznet/standard"
 )
@@ -135,5 +137,74 @@ func TestMinReadRateAndHTTP2WithoutTLS(t *testing.T) {
 	c.expect("h2:\r\n\r\nh")
 	if n := s.transport.Stats().TooSlow; n != 0 {
 		t.Errorf("%d reads were too slow", n)
+	}
+}
+
+// MinReadRate is of requests: it does not hold for who has taken the connection with Hertz's
+// adaptor of net/http, as WebSocket libraries for net/http do.
+func TestMinReadRateAndANetHTTPHijacker(t *testing.T) {
+	const grace = 100 * time.Millisecond
+	for name, readTimeout := range map[string]time.Duration{"a read timeout": guard, "none": 0} {
+		t.Run(name, func(t *testing.T) {
+			s := runWith(t, tcpMode, func(t *standard.Transporter) {
+				t.MinReadRate, t.MinReadGrace = 1000, grace
+			}, func(h *server.Hertz) {
+				h.GET("/", text("ok"))
+				h.GET("/take", adaptor.HertzHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					c, _, err := w.(http.Hijacker).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer c.Close()
+					_, _ = c.Write([]byte("yours"))
+					var b [1]byte
+					if _, err := c.Read(b[:]); err != nil {
+						t.Errorf("the hijacker reads: %v", err)
+						return
+					}
+					_, _ = c.Write(b[:])
+				})))
+			}, server.WithReadTimeout(readTimeout))
+			for _, first := range []bool{true, false} {
+				c := s.raw(t)
+				if !first {
+					c.get("/")
+				}
+				c.send("GET /take HTTP/1.1\r\nHost: x\r\n\r\n")
+				c.expect("yours")
+				time.Sleep(5 * grace)
+				c.send("x")
+				c.expect("x")
+			}
+		})
+	}
+}
+
+// C11: a limit may be set from any goroutine, also while a request is read that is held to
+// MinReadRate. It is a test of the race detector.
+func TestReadTimeoutIsLiftedBesideARead(t *testing.T) {
+	s := runWith(t, tcpMode, func(t *standard.Transporter) {
+		t.MinReadRate, t.MinReadGrace = 1, guard
+	}, func(h *server.Hertz) {
+		h.POST("/", func(_ context.Context, ctx *app.RequestContext) {
+			_, _ = ctx.GetWriter().WriteBinary([]byte("HTTP/1.1 103 Early Hints\r\n\r\n"))
+			_ = ctx.GetWriter().Flush()
+			c, done := ctx.GetConn(), make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = c.SetReadTimeout(0)
+			}()
+			ctx.String(200, "%d", len(ctx.Request.Body()))
+			<-done
+		})
+	}, server.WithReadTimeout(guard), server.WithStreamBody(true))
+	c := s.raw(t)
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + strings.Repeat("x", 10000))
+	c.expect("HTTP/1.1 103 Early Hints\r\n\r\n")
+	time.Sleep(50 * time.Millisecond)
+	c.send(strings.Repeat("x", 10000))
+	if _, body := c.answer("POST"); body != "20000" {
+		t.Error(body)
 	}
 }

@@ -39,7 +39,8 @@ type serverConn struct {
 	phase atomic.Int32
 	cut   atomic.Bool // a read of this request failed: the peer left, or was too slow
 	lease atomic.Int32
-	joins bool // answers to pipelined requests leave together
+	own   atomic.Bool // the next SetReadTimeout is Hertz's, which follows a wait for a request
+	joins bool        // answers to pipelined requests leave together
 
 	parkable bool // it may be parked when it has been idle for a while
 	h2c      bool // the engine is about to look for HTTP/2's preface
@@ -63,7 +64,8 @@ func (c *serverConn) Close() error {
 	}
 	// Right behind the Flush of an answer it is the engine's, since that answer was the last.
 	// What is held has the write timeout then, as if it had been flushed.
-	if c.phase.Load() == flushed {
+	// A second Close does not wait for a peer that reads nothing, and ends the wait of the first.
+	if c.phase.CompareAndSwap(flushed, midRequest) {
 		_ = c.FlushHeld()
 	}
 	return c.Conn.Close()
@@ -105,6 +107,13 @@ func (c *serverConn) SetReadTimeout(t time.Duration) error {
 			return err
 		}
 	}
+	// A handler that lifts the limit waits for what the peer need not send soon: with Hertz's
+	// adaptor it has hijacked the connection.
+	if c.own.Load() {
+		c.own.Store(false)
+	} else if t == 0 {
+		c.LimitReadRate(false)
+	}
 	if t == c.idle {
 		c.phase.CompareAndSwap(flushed, limitSet)
 	} else {
@@ -131,6 +140,7 @@ func (c *serverConn) Peek(n int) ([]byte, error) {
 		c.phase.Store(midRequest)
 	} else {
 		c.phase.Store(inExchange)
+		c.own.Store(true)
 		if c.cut.Load() {
 			c.cut.Store(false)
 		}

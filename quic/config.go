@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -84,13 +85,16 @@ type Config struct {
 	Tune func(*quic.Config)
 }
 
+// maxIdle is half of all time: quic-go adds it to what its clock shows.
+const maxIdle = math.MaxInt64 / 2
+
 // raw returns quic-go's settings.
 func (c *Config) raw() (*quic.Config, error) {
 	if c == nil {
 		c = new(Config)
 	}
 	q := &quic.Config{
-		MaxIdleTimeout:                 max(c.IdleTimeout, 0),
+		MaxIdleTimeout:                 min(max(c.IdleTimeout, 0), maxIdle),
 		HandshakeIdleTimeout:           max(c.HandshakeTimeout, 0) / 2, // quic-go allows the whole handshake twice this
 		KeepAlivePeriod:                max(c.KeepAlive, 0),
 		MaxIncomingStreams:             c.MaxStreams,

@@ -53,15 +53,15 @@ type accepted struct {
 	ctx    context.Context // for OnData
 	cancel func()          // of ctx; nil if there is nothing to cancel
 
-	counts counts
-	state  atomic.Int32
-	reason atomic.Int32 // why it ends, a closeReason; what is noted first counts
-	waited atomic.Int32 // the reason why it would end now, if a read has timed out
+	counts  counts
+	state   atomic.Int32
+	reason  atomic.Int32 // why it ends, a closeReason; what is noted first counts
+	lingers atomic.Bool  // DrainOnClose was called
+	waited  atomic.Int32 // the reason why it would end now, if a read has timed out
 
 	// The goroutine's, or the poller's while the connection is parked.
 	resumed    bool // OnData has been called before
 	registered bool // its socket is in the epoll instance
-	lingers    bool // DrainOnClose was called
 	parks      bool // its socket is one that the poller can wait for
 	parked     parking
 	patient    bool  // the last message came within ParkAfter of the one before
@@ -195,7 +195,7 @@ func (c *Conn) SetIdle(idle bool) (open bool) {
 		if a.change(StateIdle, StateActive) {
 			a.patient = true // else it would have come back to be parked
 		}
-	} else if a.change(StateActive, StateIdle) && a.t.stopping.Load() && !a.unread() {
+	} else if (a.change(StateActive, StateIdle) || a.change(StateHijacked, StateIdle)) && a.t.stopping.Load() && !a.unread() {
 		a.closeFrom(StateIdle)
 	}
 	if a.is(StateClosed) {
@@ -221,11 +221,10 @@ func (c *Conn) SetHijacked() {
 // nothing is unread: what the peer still sends is dropped, so that the answer arrives
 // [S22]. It is for a protocol that has answered a message before all of it has come, such
 // as one that is too large. It changes nothing for a connection that no Transporter
-// accepted, is promised on unix systems only, and belongs to the goroutine that calls
-// Close.
+// accepted, and is promised on unix systems only. Any goroutine may call it.
 func (c *Conn) DrainOnClose() {
 	if c.accepted != nil {
-		c.accepted.lingers = true
+		c.accepted.lingers.Store(true)
 	}
 }
 

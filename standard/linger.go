@@ -48,7 +48,7 @@ func (a *accepted) linger() *lingering {
 		syscall.Conn
 		File() (*os.File, error)
 	})
-	if !ok || !isStreamSocket(nc) || !a.lingers && !unread(s) && unsent(s) < lingerUnsent {
+	if !ok || !isStreamSocket(nc) || !a.lingers.Load() && !unread(s) && unsent(s) < lingerUnsent {
 		return nil
 	}
 	f, err := s.File()

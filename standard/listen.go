@@ -72,7 +72,7 @@ func lockSockets(path string) (unlock func()) {
 // listenWith listens, and notes the listener if its connections probe their peers as
 // KeepAlive says without being told.
 func (t *Transporter) listenWith(lc net.ListenConfig, network, addr string) (net.Listener, error) {
-	idle := t.KeepAlive
+	idle := t.keepAlive()
 	if idle == 0 && lc.KeepAlive == 0 && lc.KeepAliveConfig == (net.KeepAliveConfig{}) {
 		idle = keepAliveIdle
 	}
@@ -121,6 +121,12 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
+// maxKeepAlive is the most that Linux can count; it refuses more.
+const maxKeepAlive = 32767 * time.Second
+
+// keepAlive returns KeepAlive, or the most there is.
+func (t *Transporter) keepAlive() time.Duration { return min(t.KeepAlive, maxKeepAlive) }
+
 // setKeepAlive applies KeepAlive to an accepted connection.
 func (t *Transporter) setKeepAlive(nc net.Conn) {
 	tc, ok := nc.(*net.TCPConn)
@@ -132,7 +138,7 @@ func (t *Transporter) setKeepAlive(nc net.Conn) {
 		_ = tc.SetKeepAlive(false)
 		return
 	}
-	_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: t.KeepAlive})
+	_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: t.keepAlive()})
 }
 
 // isTransient reports whether Accept may succeed when it is tried again.

@@ -17,11 +17,11 @@ const DefaultMinReadGrace = 5 * time.Second
 type pace struct {
 	rate, grace int64         // bytes a second, nanoseconds
 	wire        *tlsconn.Conn // counts the bytes, parts of a record among them; nil: got does
-	on          bool
-	got         int64 // bytes of the message
-	before      int64 // those that wire had counted when it began
-	waited      int64 // nanoseconds of waiting for them, before the running operation
-	since       int64 // the moment from which the running operation waits; 0 is none
+	on          atomic.Bool   // any goroutine may turn it off
+	got         int64         // bytes of the message
+	before      int64         // those that wire had counted when it began
+	waited      int64         // nanoseconds of waiting for them, before the running operation
+	since       int64         // the moment from which the running operation waits; 0 is none
 
 	// until is the moment at which the running operation is too slow, if nothing more comes;
 	// 0 is never. Whoever sets the timer reads it. It lags behind the bytes, save where
@@ -45,7 +45,11 @@ func (p *pace) limit(on bool) {
 	if p == nil {
 		return
 	}
-	p.on, p.got, p.waited = on, 0, 0
+	p.on.Store(on)
+	if !on {
+		return // perhaps from beside a read
+	}
+	p.got, p.waited = 0, 0
 	if p.wire != nil {
 		p.before = p.wire.BytesReceived()
 	}
@@ -56,7 +60,7 @@ func (p *pace) follow() {
 	if p.since == 0 {
 		p.since = moment()
 	}
-	if !p.on {
+	if !p.on.Load() {
 		p.until.Store(0)
 		return
 	}
@@ -89,6 +93,7 @@ func (p *pace) tooSlow() bool {
 // LimitReadRate turns [Transporter].MinReadRate off, or on again, for what is read from
 // now on; on begins a new message, with a MinReadGrace of its own. It is on at the
 // beginning of each message: when OnData is called, and at SetIdle(false). A handler that
-// waits for bytes which the peer need not send soon turns it off. It changes nothing for a
-// connection that no Transporter accepted, and belongs to the reader's goroutine.
+// waits for bytes which the peer need not send soon turns it off, and any goroutine may; to
+// turn it on belongs to the reader's. It changes nothing for a connection that no
+// Transporter accepted.
 func (c *Conn) LimitReadRate(on bool) { c.pace.limit(on) }

@@ -326,3 +326,35 @@ func TestT15_MinReadRateBesideADeadline(t *testing.T) {
 		}
 	}
 }
+
+// MinReadRate holds also for a protocol that returns from OnData until a message is whole.
+func TestMinReadRateBetweenCallsOfOnData(t *testing.T) {
+	const grace = 200 * time.Millisecond
+	onData := func(_ context.Context, conn any) error {
+		c := conn.(*Conn)
+		if c.Len() < 1000 {
+			return nil
+		}
+		_ = c.Skip(c.Len())
+		_, err := c.Write([]byte("whole\n"))
+		return err
+	}
+	s := serve(t, &Transporter{MinReadRate: 1 << 20, MinReadGrace: grace, IdleTimeout: late}, onData)
+	c := dialServer(t, s)
+	// Between two messages nothing is owed.
+	for range 2 {
+		if _, err := c.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, len("whole\n"))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * grace)
+	}
+	for start := time.Now(); s.Stats().TooSlow == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > 20*grace {
+			t.Fatal("a peer that sends 50 bytes a second is not cut")
+		}
+		_, _ = c.Write([]byte("x"))
+	}
+}

@@ -1,6 +1,7 @@
 package standard
 
 import (
+	"math"
 	"net"
 	"sync"
 	"syscall"
@@ -177,8 +178,10 @@ func (a *accepted) endIdle() {
 }
 
 // idleEnd returns the moment at which the idle time ends that began at idleFrom, if
-// there is an IdleTimeout.
-func (a *accepted) idleEnd() int64 { return a.idleFrom + int64(a.t.IdleTimeout) }
+// there is an IdleTimeout: the last one there is, if that lies beyond.
+func (a *accepted) idleEnd() int64 {
+	return a.idleFrom + min(int64(a.t.IdleTimeout), math.MaxInt64-a.idleFrom)
+}
 
 // expire closes a connection whose idle time ended while it was parked. The caller
 // has made it closed.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -404,5 +405,20 @@ func TestParkingDoesNotForgetARecord(t *testing.T) {
 	b := make([]byte, 2)
 	if n, err := io.ReadFull(c, b); string(b) != "bc" {
 		t.Errorf("read %q, %v", b[:n], err)
+	}
+}
+
+// S20: an IdleTimeout near the end of time is as good as none, for a parked connection too.
+func TestS20_HugeIdleTimeoutWhileParked(t *testing.T) {
+	for _, idle := range []time.Duration{math.MaxInt64, math.MaxInt64 - 1, 250 * 365 * 24 * time.Hour} {
+		s := serve(t, &Transporter{IdleTimeout: idle, ParkAfter: time.Millisecond}, echoByte)
+		c := dialServer(t, s)
+		askByte(t, c, 'a')
+		settles(t, "parked, or closed", 1, func() int { return s.Stats().Parked + int(s.Stats().ClosedIdle) })
+		time.Sleep(20 * time.Millisecond)
+		if n := s.Stats().ClosedIdle; n != 0 {
+			t.Fatalf("IdleTimeout %v: %d connections were closed as idle", idle, n)
+		}
+		askByte(t, c, 'b')
 	}
 }

@@ -17,14 +17,15 @@ type poller struct {
 	raw   syscall.RawConn // of epoll
 
 	mu sync.Mutex
-	// Those that are parked if they may not be idle for ever, by the end of their time. As a
-	// rule it is the one that comes last that may stay longest, so a list needs no search.
-	first, last *accepted
-	closed      bool
+	// Those that are parked if they may not be idle for ever, a heap by the end of their
+	// time. One that is parked again, since a part of a TLS record came, has an old end.
+	ends   []*accepted
+	closed bool
 }
 
-// parking is a connection's place in the list, if it is in. The poller's mu guards it.
-type parking struct{ prev, next *accepted }
+// parking is a connection's place in the heap, counted from 1; 0 is none. The poller's mu
+// guards it.
+type parking int
 
 // maxEvents is how many connections one system call can wake.
 const maxEvents = 128
@@ -143,8 +144,8 @@ func (p *poller) expire() {
 	var over []*accepted
 	p.mu.Lock()
 	now := moment()
-	for p.first != nil && p.first.idleEnd() <= now {
-		a := p.first
+	for len(p.ends) > 0 && p.ends[0].idleEnd() <= now {
+		a := p.ends[0]
 		p.unlink(a)
 		if a.state.CompareAndSwap(int32(StateParked), int32(StateClosed)) {
 			over = append(over, a)
@@ -172,55 +173,79 @@ func (p *poller) close() {
 	p.epoll.Close()
 }
 
-// insert puts a connection in its place in the list. p.mu is held.
+// insert puts a connection into the heap. p.mu is held.
 func (p *poller) insert(a *accepted) {
 	if p.t.IdleTimeout <= 0 {
 		return
 	}
-	after := p.last
-	for after != nil && after.idleFrom > a.idleFrom {
-		after = after.parked.prev
-	}
-	a.parked.prev = after
-	if after == nil {
-		a.parked.next, p.first = p.first, a
-	} else {
-		a.parked.next, after.parked.next = after.parked.next, a
-	}
-	if a.parked.next == nil {
-		p.last = a
-	} else {
-		a.parked.next.parked.prev = a
-	}
-	if p.first == a {
+	p.ends = append(p.ends, nil)
+	p.up(len(p.ends)-1, a)
+	if p.ends[0] == a {
 		p.arm()
 	}
 }
 
-// unlink takes a connection out of the list, if it is in. p.mu is held. A deadline that
+// unlink takes a connection out of the heap, if it is in. p.mu is held. A deadline that
 // then comes too early finds nothing to do.
 func (p *poller) unlink(a *accepted) {
-	if a.parked.prev == nil && p.first != a {
+	if a.parked == 0 {
 		return
 	}
-	if prev := a.parked.prev; prev != nil {
-		prev.parked.next = a.parked.next
-	} else {
-		p.first = a.parked.next
+	i, end := int(a.parked)-1, len(p.ends)-1
+	last := p.ends[end]
+	p.ends[end], a.parked = nil, 0
+	p.ends = p.ends[:end]
+	switch {
+	case last == a:
+		if end == 0 {
+			p.ends = nil // what many needed
+		}
+	case i > 0 && last.idleFrom < p.ends[(i-1)/2].idleFrom:
+		p.up(i, last)
+	default:
+		p.down(i, last)
 	}
-	if next := a.parked.next; next != nil {
-		next.parked.prev = a.parked.prev
-	} else {
-		p.last = a.parked.prev
-	}
-	a.parked.prev, a.parked.next = nil, nil
 }
+
+// up puts a in the place i, or in that of one above it.
+func (p *poller) up(i int, a *accepted) {
+	for i > 0 {
+		above := p.ends[(i-1)/2]
+		if above.idleFrom <= a.idleFrom {
+			break
+		}
+		p.put(i, above)
+		i = (i - 1) / 2
+	}
+	p.put(i, a)
+}
+
+// down puts a in the place i, or in that of one below it.
+func (p *poller) down(i int, a *accepted) {
+	for {
+		next := 2*i + 1
+		if next >= len(p.ends) {
+			break
+		}
+		if next+1 < len(p.ends) && p.ends[next+1].idleFrom < p.ends[next].idleFrom {
+			next++
+		}
+		if a.idleFrom <= p.ends[next].idleFrom {
+			break
+		}
+		p.put(i, p.ends[next])
+		i = next
+	}
+	p.put(i, a)
+}
+
+func (p *poller) put(i int, a *accepted) { p.ends[i], a.parked = a, parking(i+1) }
 
 // arm sets the deadline to the end of the first's time. p.mu is held.
 func (p *poller) arm() {
 	var at time.Time
-	if p.first != nil {
-		at = epoch.Add(time.Duration(p.first.idleEnd()))
+	if len(p.ends) > 0 {
+		at = epoch.Add(time.Duration(p.ends[0].idleEnd()))
 	}
 	_ = p.epoll.SetReadDeadline(at) // it fails only when closed
 }

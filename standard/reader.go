@@ -239,7 +239,7 @@ func (c *Conn) readsRaw() bool { return c.sys != nil }
 // beginRead is called by a reading operation before it may block.
 func (c *Conn) beginRead() error {
 	if p := c.pace; p != nil {
-		exact := p.on && c.rd.is(timerExact)
+		exact := p.on.Load() && c.rd.is(timerExact)
 		if p.since == 0 || exact {
 			p.follow()
 		}
@@ -261,7 +261,7 @@ func (c *Conn) expired() (bool, error) {
 // endRead ends a reading operation.
 func (c *Conn) endRead() {
 	if p := c.pace; p != nil && p.since != 0 {
-		if p.on {
+		if p.on.Load() {
 			p.waited += moment() - p.since
 		}
 		p.since = 0

@@ -109,13 +109,16 @@ func (t *Transporter) greet(a *accepted, nc net.Conn) bool {
 // whether the connection was parked in the end.
 func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 	c := a.base
+	partial := false // OnData waits for more of a message
 	for {
 		if state != StateActive && !a.change(state, StateActive) {
 			a.because(closedByServer)
 			return false // Shutdown was faster
 		}
 		_ = c.rd.setTimeout(c, t.ReadTimeout)
-		c.pace.limit(true)
+		if !partial {
+			c.pace.limit(true)
+		}
 		before := c.in.taken()
 		if err := t.onData(a.ctx, a.conn()); err != nil {
 			t.quiet("the handler ended the connection", a, err)
@@ -125,12 +128,13 @@ func (t *Transporter) loop(a *accepted, state ConnState) (parked bool) {
 			return false
 		}
 		a.resumed = true
-		c.pace.limit(false)
 		// What the handler left although it took something may be a message that it
 		// has not looked at. If it took nothing, it waits for more.
 		need := 1
-		if c.in.taken() == before {
+		if partial = c.in.taken() == before && c.in.len() > 0; partial {
 			need = c.in.len() + 1
+		} else {
+			c.pace.limit(false)
 		}
 		waited := a.is(StateIdle)
 		if c.in.len() >= need {

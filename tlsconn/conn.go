@@ -20,6 +20,9 @@ const (
 	// closeWriteTimeout bounds CloseWrite, after which the conn is still read: a slow peer
 	// is given time. It is what crypto/tls allows.
 	closeWriteTimeout = 5 * time.Second
+
+	// answerTimeout bounds what a Read has to write.
+	answerTimeout = 5 * time.Second
 )
 
 // Conn is a TLS connection over any net.Conn. [Client] and [Server] make it.

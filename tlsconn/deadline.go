@@ -30,6 +30,8 @@ type deadlines struct {
 	alert   time.Time // overrides the write deadline
 	closing bool      // the alert's deadline stays
 
+	answer time.Time // the limit of what crypto/tls writes by itself in a Read; zero: none
+
 	expired atomic.Bool // a conn that knows no deadlines was closed in their place
 }
 
@@ -60,6 +62,7 @@ func (d *deadlines) apply(raw net.Conn, read, write bool) error {
 	if !d.complete && d.shakingReads > 0 {
 		w = earlier(w, d.userRead)
 	}
+	w = earlier(w, d.answer)
 	if !d.alert.IsZero() {
 		w = d.alert
 	}
@@ -203,6 +206,28 @@ func (l *layer) beginAlert(d time.Duration, closing bool) (end func()) {
 			l.alert = time.Time{}
 			l.apply(l.raw, false, true)
 		}
+	}
+}
+
+// beginAnswer bounds what crypto/tls writes by itself once the handshake is complete: the
+// answer to a KeyUpdate, an alert. It writes these in a Read, to a peer that may take
+// nothing, and no deadline of a Read would end that.
+func (l *layer) beginAnswer() (end func()) {
+	l.dmu.Lock()
+	defer l.dmu.Unlock()
+	if !l.complete || !l.alert.IsZero() {
+		return func() {}
+	}
+	l.answer = time.Now().Add(answerTimeout)
+	stop := l.orClose(l.apply(l.raw, false, true), answerTimeout)
+	return func() {
+		if stop != nil {
+			stop()
+		}
+		l.dmu.Lock()
+		defer l.dmu.Unlock()
+		l.answer = time.Time{}
+		l.apply(l.raw, false, true)
 	}
 }
 

@@ -70,6 +70,8 @@ type layer struct {
 	ended atomic.Bool  // raw ended, and crypto/tls was told so because it wanted more
 	got   atomic.Int64 // bytes of records
 
+	writing atomic.Bool // a Write is under way; what else is written is crypto/tls's own
+
 	// Writer side.
 	wmu     sync.Mutex // keeps the order of records while pending is written
 	block   *pending   // nil unless records wait
@@ -162,6 +164,9 @@ func (l *layer) Write(p []byte) (int, error) {
 	defer l.wmu.Unlock()
 	if l.werr != nil {
 		return 0, l.werr
+	}
+	if !l.writing.Load() {
+		defer l.beginAnswer()()
 	}
 	// A record is never shorter than its header and plaintext, so one of this length holds
 	// all that is left. (Or all but a few bytes, when crypto/tls varies the sizes: no

@@ -65,6 +65,8 @@ func (c *Conn) write(p plaintext) (n int64, err error) {
 		return 0, c.layer.timeoutError("write", os.ErrDeadlineExceeded, true)
 	}
 	defer p.free()
+	c.layer.writing.Store(true)
+	defer c.layer.writing.Store(false)
 	if c.wholeRecords && p.left <= maxPlaintext {
 		// One record goes straight through.
 		var m int
