@@ -200,6 +200,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.closed() {
 		return 0, c.layer.opError("read", net.ErrClosed)
 	}
+	if !c.handshaken.Load() && c.layer.tooLate(true) {
+		return 0, c.layer.timeoutError("read", os.ErrDeadlineExceeded, true)
+	}
 	if err := c.handshakeFor(&c.layer.shakingReads); err != nil {
 		return 0, c.readError(err)
 	}
@@ -225,14 +228,14 @@ func (c *Conn) readError(err error) error {
 func (c *Conn) SetDeadline(t time.Time) error { return c.layer.setUser(t, true, true) }
 
 // SetReadDeadline sets the time at which Read ends, also one that is blocked now. The zero
-// time means never. A Read that timed out may be repeated; a handshake that did may not.
+// time means never. A Read that timed out may be repeated; a handshake that did may not. A
+// Read that begins after the deadline begins no handshake.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.layer.setUser(t, true, false) }
 
 // SetWriteDeadline sets the time at which Write ends, also one that is blocked now, be it in
 // the handshake. The zero time means never. A write that timed out may have sent half a
 // record, and nothing can follow that: every later write returns the same error. A Write
-// that begins after the deadline is refused and harms nothing [L6], once the handshake is
-// complete: before, it is the handshake that times out, for good.
+// that begins after the deadline is refused and harms nothing [L6].
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.layer.setUser(t, false, true) }
 
 // Close sends close_notify and closes the conn beneath, whose error it returns. The second

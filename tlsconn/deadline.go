@@ -101,11 +101,15 @@ func (l *layer) setUser(t time.Time, read, write bool) error {
 	return err
 }
 
-// tooLate reports whether the user's write deadline has passed. crypto/tls would make the
-// timeout permanent before it has sent anything [L6].
-func (l *layer) tooLate() bool {
+// tooLate reports whether the user's deadline has passed, that of writes or of reads.
+// crypto/tls would make the error permanent although nothing has been written, or the
+// handshake not begun [L6].
+func (l *layer) tooLate(read bool) bool {
 	l.dmu.Lock()
 	t := l.userWrite
+	if read {
+		t = l.userRead
+	}
 	l.dmu.Unlock()
 	return !t.IsZero() && !time.Now().Before(t)
 }

@@ -54,3 +54,33 @@ func TestT10_ImplicitHandshakeEndsWithTheCall(t *testing.T) {
 		}
 	}
 }
+
+// L6: a Read or a Write that comes after its deadline begins no handshake, whose failure
+// would be for good.
+func TestL6_NoHandshakeAfterTheDeadline(t *testing.T) {
+	for _, op := range []struct {
+		name string
+		set  func(c *Conn, at time.Time) error
+		do   func(c *Conn) error
+	}{
+		{"Write", (*Conn).SetWriteDeadline, func(c *Conn) error { _, err := c.Write([]byte("x")); return err }},
+		{"Write of nothing", (*Conn).SetWriteDeadline, func(c *Conn) error { _, err := c.Write(nil); return err }},
+		{"Read", (*Conn).SetReadDeadline, func(c *Conn) error { _, err := c.Read(make([]byte, 1)); return err }},
+	} {
+		t.Run(op.name, func(t *testing.T) {
+			near, far := tcpPair(t)
+			sc, cc := devConfigs(t)
+			c, s := Client(near, cc), Server(far, sc)
+			for range 2 {
+				if err := op.set(c, time.Unix(1, 0)); err != nil {
+					t.Fatal(err)
+				}
+				wantTimeout(t, op.do(c))
+			}
+			if err := op.set(c, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			shake(t, c, s)
+		})
+	}
+}

@@ -15,8 +15,8 @@ var scratchPool = sync.Pool{New: func() any { return new([maxPlaintext]byte) }}
 //
 // On an error n counts the bytes whose records have left as a whole. Every error is
 // permanent, a timeout included: the peer cannot find its way in a stream with half a
-// record. Only a Write whose deadline had passed before it began, with the handshake
-// complete, has sent nothing and may be repeated [L6]. After Close, or when Close comes in
+// record. Only a Write whose deadline had passed before it began has sent nothing, begun no
+// handshake, and may be repeated [L6]. After Close, or when Close comes in
 // between, it is net.ErrClosed.
 //
 // crypto/tls by default begins with smaller records and makes them larger as bytes flow. Then
@@ -50,6 +50,9 @@ func (c *Conn) write(p plaintext) (n int64, err error) {
 		return 0, c.layer.opError("write", net.ErrClosed)
 	}
 	defer c.leave()
+	if !c.handshaken.Load() && c.layer.tooLate(false) {
+		return 0, c.layer.timeoutError("write", os.ErrDeadlineExceeded, true)
+	}
 	if err := c.handshakeFor(&c.layer.shakingWrites); err != nil {
 		return 0, err
 	}
@@ -61,7 +64,7 @@ func (c *Conn) write(p plaintext) (n int64, err error) {
 	if c.writeClosed {
 		return 0, c.layer.opError("write", errWriteClosed)
 	}
-	if c.layer.tooLate() {
+	if c.layer.tooLate(false) {
 		return 0, c.layer.timeoutError("write", os.ErrDeadlineExceeded, true)
 	}
 	defer p.free()
