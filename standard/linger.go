@@ -40,7 +40,7 @@ var noLinger = new(lingering)
 // known to come, or there are many that the peer has not taken yet, and nil if it can be
 // closed as it is.
 func (a *accepted) linger() *lingering {
-	if a.is(StateClosed) {
+	if !canLinger || a.is(StateClosed) {
 		return nil // the transporter closes it, for good and at once
 	}
 	nc := a.socket()

@@ -4,6 +4,9 @@ package standard
 
 import "syscall"
 
+// canLinger says that a socket may be duplicated, to outlive its connection [S22].
+const canLinger = true
+
 // unread reports whether the socket holds bytes that nobody has read.
 func unread(s syscall.Conn) bool {
 	raw, err := s.SyscallConn()
