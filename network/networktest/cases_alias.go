@@ -162,6 +162,37 @@ func keptSlicesStay(t *connCheck) {
 			}
 		}
 	}
+	readsBesideKeptSlices(t)
+}
+
+// readsBesideKeptSlices has Read empty what is buffered, and go on: memory that it gives
+// back too early is soon filled with what comes next.
+func readsBesideKeptSlices(t *connCheck) {
+	const peeked, size = 3000, 30_000
+	for range 20 {
+		a, b := t.pair()
+		stream := t.pump(b)
+		var held keptSlices
+		want := stream.next(peeked)
+		t.step("Peek(%d)", peeked)
+		p, err := a.Peek(peeked)
+		t.noError(err)
+		t.equal(p, want)
+		held.add(p, "Peek(%d)", peeked)
+		for round := range 3 {
+			stream.ask(2 * size)
+			t.step("Read of %d bytes in all, round %d, after Peek(%d)", size, round+1, peeked)
+			for buf := make([]byte, size); len(buf) > 0; {
+				n, err := a.Read(buf)
+				t.noError(err)
+				buf = buf[n:]
+				stream.skip(n)
+			}
+			t.unchanged(held, "Read of %d bytes in all, %d times, after Peek(%d)", size, round+1, peeked)
+		}
+		t.release(a)
+		a.Close()
+	}
 }
 
 func appendToPeeked(t *connCheck) {
