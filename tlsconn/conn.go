@@ -195,6 +195,9 @@ func (c *Conn) handshake(ctx context.Context) error {
 // section 6.1). A timeout loses nothing and the next Read may succeed, unless it ended the
 // handshake. All other errors are permanent. After Close it is net.ErrClosed.
 //
+// What the peer demands an answer to, such as new keys, is answered inside of Read. If it
+// does not take that within 5 seconds, the connection has failed.
+//
 // Read never touches p after it has returned, and an empty p only runs the handshake.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.closed() {
