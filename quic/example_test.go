@@ -151,6 +151,7 @@ func ExampleConn_CloseWithError() {
 	_, err := server.AcceptStream(ctx)
 	var app network.ApplicationError
 	fmt.Println(errors.Is(err, net.ErrClosed), errors.As(err, &app), app.ErrCode())
+	<-server.Context().Done()
 	fmt.Println(context.Cause(server.Context()))
 	// Output:
 	// true true 7
