@@ -54,6 +54,7 @@ var timeoutMutants = []mutant{
 	},
 	{
 		id: "T4", what: "a large Read goes straight to the conn beneath, under the deadline of the call before",
+		also: []string{"R24"}, // and returns whatever that does
 		wrap: func(nc net.Conn) network.Conn { return &straightRead{asReference(nc)} },
 	},
 	{
@@ -62,6 +63,7 @@ var timeoutMutants = []mutant{
 	},
 	{
 		id: "T5", what: "a write timeout of zero is not looked at",
+		also: []string{"T8"}, // nor when it is the last call
 		wrap: func(nc net.Conn) network.Conn { return &zeroIgnored{asReference(nc)} },
 	},
 	{

@@ -276,6 +276,7 @@ var transporterMutants = []transporterMutant{
 	},
 	{
 		id: "S11", what: "OnAccept runs in the accept loop",
+		also: []string{"S12"}, // its context gets lost
 		make: func(o TransporterOptions) network.Transporter {
 			hook := o.OnAccept
 			o.OnAccept = nil

@@ -231,6 +231,7 @@ var writerMutants = slices.Concat([]mutant{
 	},
 	{
 		id: "W11", what: "each small Malloc is a write of its own",
+		also: []string{"T10"}, // with a timeout of its own
 		wrap: writes(func(c *otherWriter, r *reference) {
 			c.flush = func() error {
 				r.writeMu.Lock()
